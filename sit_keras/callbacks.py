@@ -1,0 +1,187 @@
+"""What happens around the steps of a run: the ledger, neighbours, sheets, files, the report."""
+
+import math
+import os
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras.checkpoint import Checkpoints
+from sit_keras.data.images import ImageSet
+from sit_keras.evaluation import encoder_features, knn_accuracy
+from sit_keras.visualize import reconstruction_sheet
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss became NaN or infinite."""
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Raises `NonFiniteLoss` at the very step at which a loss is NaN or infinite."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        bad = [name for name in ("loss", *self.model.tasks) if not math.isfinite(logs[name])]
+        if bad:
+            step = int(self.model.optimizer.iterations.numpy())
+            raise NonFiniteLoss(
+                f"At step {step} these losses are not finite: {', '.join(bad)}. Lower "
+                "--learning_rate, clip the gradients (--clip_norm=1), or train in "
+                "--precision=float32."
+            )
+
+
+class TaskLedger(keras.callbacks.Callback):
+    """Adds to the epoch's logs: alphas, effective weights, and each task's pull at the encoder.
+
+    `share_TASK` is the task's part of the sum of the norms of the encoder's gradients.
+
+    Args:
+        views: a batch of views, the same every epoch.
+    """
+
+    def __init__(self, views: dict):
+        super().__init__()
+        self._views = views
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._norms = tf.function(model.task_gradient_norms)
+
+    def on_epoch_end(self, epoch, logs=None):
+        weighting = self.model.weighting
+        logs.update({f"alpha_{task}": float(a) for task, a in weighting.alphas().items()})
+        logs.update({f"weight_{task}": float(w) for task, w in weighting.task_weights().items()})
+        norms = {task: float(norm) for task, norm in self._norms(self._views).items()}
+        total = max(sum(norms.values()), 1e-12)
+        logs.update({f"share_{task}": norm / total for task, norm in norms.items()})
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class Neighbours(keras.callbacks.Callback):
+    """Adds `knn_accuracy` to the epoch's logs: held-out images classified by the training ones.
+
+    Args:
+        train: ImageSet, all labelled.
+        held_out: ImageSet, all labelled.
+        eval_crop: float. See `ViewConfig`.
+    """
+
+    def __init__(self, train: ImageSet, held_out: ImageSet, eval_crop: float):
+        super().__init__()
+        self._sets = train, held_out
+        self._eval_crop = eval_crop
+
+    def on_epoch_end(self, epoch, logs=None):
+        train, held_out = self._sets
+        features = (
+            encoder_features(self.model.encoder, images, self._eval_crop) for images in self._sets
+        )
+        bank, queries = features
+        logs["knn_accuracy"] = knn_accuracy(
+            bank, train.class_labels(), queries, held_out.class_labels()
+        )
+
+
+class Sheets(keras.callbacks.Callback):
+    """Writes a sheet of clean, corrupted and restored images every so many epochs and at the end.
+
+    Args:
+        views: a batch of views; the first eight images are shown, one view of each.
+        folder: pathlib.Path.
+        every: int. Epochs.
+    """
+
+    def __init__(self, views: dict, folder: pathlib.Path, every: int):
+        super().__init__()
+        self._views = {name: value[:8, 0] for name, value in views.items()}
+        self._folder = folder
+        self._every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0 or epoch + 1 == self.params["epochs"]:
+            self.write(self._folder / f"epoch_{epoch + 1:04d}.png")
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes the sheet of the present weights."""
+        outputs = self.model(self._views["corrupted"], training=False)
+        tasks = self.model.tasks
+        predicted = np.argmax(outputs["rotation"], -1) if "rotation" in tasks else None
+        restored = outputs["reconstruction"].numpy() if "reconstruction" in tasks else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reconstruction_sheet(
+            clean=self._views["clean"].numpy(),
+            corrupted=self._views["corrupted"].numpy(),
+            restored=restored,
+            rotation=self._views["rotation"].numpy(),
+            predicted_rotation=predicted,
+            path=path,
+        )
+
+
+class SaveState(keras.callbacks.Callback):
+    """Saves a checkpoint and the encoder after each epoch; a file is complete or not there.
+
+    Args:
+        checkpoints: Checkpoints.
+        encoder_path: pathlib.Path. Of the `.keras` file.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, encoder_path: pathlib.Path):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._encoder_path = encoder_path
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._checkpoints.save()
+        aside = self._encoder_path.with_name(".writing.keras")
+        self.model.encoder.save(aside)
+        os.replace(aside, self._encoder_path)
+
+
+class Report(keras.callbacks.Callback):
+    """Shows a progress bar for the epoch, then one line of everything it measured."""
+
+    def on_train_begin(self, logs=None):
+        self._start = time.monotonic()
+        self._first_epoch = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        self._epoch_start = time.monotonic()
+        self._bar = keras.utils.Progbar(self.params["steps"], verbose=int(sys.stdout.isatty()))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._bar.update(batch + 1, [("loss", float(logs["loss"]))], finalize=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if sys.stdout.isatty():
+            print("\r\x1b[K", end="")  # the line replaces the bar
+        now = time.monotonic()
+        epochs = self.params["epochs"]
+        left = (now - self._start) / (epoch + 1 - self._first_epoch) * (epochs - epoch - 1)
+        parts = [f"epoch {epoch + 1:{len(str(epochs))}}/{epochs}", f"loss {logs['loss']:.3f}"]
+        parts += [self._task(task, logs) for task in self.model.tasks]
+        if "knn_accuracy" in logs:
+            parts.append(f"kNN {logs['knn_accuracy']:.1%}")
+        parts += [f"{now - self._epoch_start:.1f} s", f"ETA {_duration(left)}"]
+        print(" | ".join(parts), flush=True)
+
+    def _task(self, task, logs):
+        text = f"{task} {logs[task]:.3f}"
+        if f"{task}_accuracy" in logs:
+            text += f" ({logs[f'{task}_accuracy']:.0%} right)"
+        text += f" x{logs[f'weight_{task}']:.2f}"
+        if f"alpha_{task}" in logs:
+            text += f" alpha {logs[f'alpha_{task}']:.2f}"
+        return f"{text} pull {logs[f'share_{task}']:.0%}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,154 @@
+"""People's own images: find them, read any format and mode, name the broken ones."""
+
+import concurrent.futures
+import os
+import pathlib
+import sys
+
+import keras
+import numpy as np
+from absl import logging
+from PIL import Image, ImageOps
+
+from sit_keras.data.images import NO_LABEL, ImageSet
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+TEST_FOLDERS = ("test", "val", "validation")
+
+
+def read_image(path: str | os.PathLike, enough: int | None = None) -> np.ndarray:
+    """Reads an image file of any mode as upright RGB.
+
+    The EXIF orientation is applied (the rotation task would otherwise learn from sideways photos),
+    transparency is laid over white, 16-bit greys are scaled down, animations give their first
+    frame.
+
+    Args:
+        path: the file.
+        enough: int or None. A short side in pixels that suffices: a larger image is read at a whole
+            fraction of its size, but never below it.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        OSError: if the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            if enough is not None:
+                file.draft(None, (enough, enough))  # a JPEG decodes to 1/2, 1/4 or 1/8 for less
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):
+                grey = np.asarray(image, dtype=np.float32) / 257.0
+                image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            image = image.convert("RGB")
+            if enough is not None and min(image.size) >= 2 * enough:
+                image = image.reduce(min(image.size) // enough)
+            return np.asarray(image)
+    except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow reports some broken files so.
+        raise OSError(f"{path}: {error}") from error
+
+
+def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageSet | None]:
+    """Finds the images under a folder and checks that each can be read.
+
+    `PATH/train` and `PATH/val` (or `test`, `validation`) are taken as splits if they are there.
+    Within a split the first level of sub-folders gives the classes; images directly in it mean
+    that the folder is not labelled. Deeper levels only group.
+
+    Args:
+        path: the folder.
+        strict: bool. Refuse broken files instead of naming and skipping them.
+
+    Returns:
+        The training images, and the test images or None.
+
+    Raises:
+        ValueError: if the folder is missing, holds no image, or (strict) holds a broken one.
+    """
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"No folder {root}: give the folder of your images as folder:PATH.")
+    train_root = root / "train" if (root / "train").is_dir() else root
+    test_root = None
+    if train_root != root:
+        test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    train = _load_split(train_root, _class_folders(train_root), strict)
+    if test_root is None:
+        return train, None
+    if not train.class_names:
+        return train, _load_split(test_root, (), strict)
+    if _class_folders(test_root) != train.class_names:
+        raise ValueError(
+            f"The classes of {test_root} ({', '.join(_class_folders(test_root)) or 'none'}) are "
+            f"not those of {train_root} ({', '.join(train.class_names)}): use the same sub-folders."
+        )
+    return train, _load_split(test_root, train.class_names, strict)
+
+
+def count_images(path: str | os.PathLike) -> int:
+    """Counts the image files that `load_folder` would train on, without opening them."""
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"No folder {root}: give the folder of your images as folder:PATH.")
+    return len(_image_files(root / "train" if (root / "train").is_dir() else root))
+
+
+def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
+    files = (p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    return sorted(p for p in files if not p.name.startswith("."))
+
+
+def _class_folders(root: pathlib.Path) -> tuple[str, ...]:
+    """The names of the first-level sub-folders with images; none where images lie in `root`."""
+    names = {path.relative_to(root).parts[0] for path in _image_files(root)}
+    is_labelled = len(names) > 1 and all((root / name).is_dir() for name in names)
+    return tuple(sorted(names)) if is_labelled else ()
+
+
+def _load_split(root: pathlib.Path, class_names: tuple[str, ...], strict: bool) -> ImageSet:
+    files = _image_files(root)
+    if not files:
+        raise ValueError(
+            f"No image in {root}: expected files that end in {', '.join(EXTENSIONS)}, at any depth."
+        )
+    broken = _find_broken(files)
+    if broken:
+        listing = "\n".join(f"  {file}: {reason}" for file, reason in list(broken.items())[:20])
+        more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
+        found = f"{len(broken)} of {len(files)} files in {root} cannot be read:\n{listing}{more}"
+        if strict:
+            raise ValueError(f"{found}\nMend or remove them, or run without --strict to skip them.")
+        if len(broken) == len(files):
+            raise ValueError(f"{found}\nNo image is left to train on.")
+        logging.warning("%s\nThey are skipped; --strict refuses them.", found)
+    good = [file for file in files if file not in broken]
+    index = {name: i for i, name in enumerate(class_names)}
+    labels = [index.get(file.relative_to(root).parts[0], NO_LABEL) for file in good]
+    return ImageSet(np.array([str(file) for file in good]), np.array(labels), class_names)
+
+
+def _find_broken(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
+    """Decodes every file once, since a truncated one only shows at its end."""
+
+    def reason(file):
+        try:
+            read_image(file)
+        except OSError as error:
+            return str(error)
+        return None
+
+    bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stdout.isatty()))
+    broken = {}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for done, (file, why) in enumerate(zip(files, pool.map(reason, files), strict=True), 1):
+            bar.update(done)
+            if why is not None:
+                broken[file] = why
+    return broken

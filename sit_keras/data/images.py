@@ -1,0 +1,96 @@
+"""A set of images with labels, in memory or as files, and its splits."""
+
+import dataclasses
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Images with integer labels.
+
+    Args:
+        items: uint8 pixels (N, H, W, 3), or file paths (N,) as strings.
+        labels: (N,) int. `NO_LABEL` (-1) marks an image without one.
+        class_names: the names of classes 0, 1, ...
+    """
+
+    items: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the items are pixels of one size; otherwise they are paths of any size."""
+        return self.items.dtype == np.uint8
+
+    def take(self, indices: np.ndarray) -> "ImageSet":
+        """Returns the images at `indices`, in that order."""
+        return dataclasses.replace(self, items=self.items[indices], labels=self.labels[indices])
+
+    def labelled(self) -> "ImageSet":
+        """Returns the images that have a label."""
+        return self.take(np.flatnonzero(self.labels != NO_LABEL))
+
+    def class_labels(self) -> np.ndarray:
+        """Returns the labels as classes for a head.
+
+        Raises:
+            ValueError: if an image has no label (STL-10 marks its unlabelled images with -1).
+        """
+        missing = int(np.sum(self.labels == NO_LABEL))
+        if missing:
+            raise ValueError(
+                f"{missing} of {len(self)} images have no label ({NO_LABEL}), so they cannot train "
+                "or test a classifier: use `images.labelled()`, or a split with labels "
+                "(for stl10: train or test)."
+            )
+        return self.labels
+
+    def subset(self, at_most: int, seed: int) -> "ImageSet":
+        """Returns a random subset of at most `at_most` images, in their own order."""
+        if len(self) <= at_most:
+            return self
+        chosen = np.random.default_rng(seed).choice(len(self), at_most, replace=False)
+        return self.take(np.sort(chosen))
+
+
+def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Splits images in two: those to train on, and those held out for validation.
+
+    Held-out images are stratified by class and drawn from the labelled images where there are any.
+
+    Args:
+        images: ImageSet.
+        share: float in [0, 1). Share of the (labelled) images to hold out.
+        seed: int.
+
+    Returns:
+        (kept, held out); the second is empty when the share rounds to none.
+    """
+    candidates = np.flatnonzero(images.labels != NO_LABEL)
+    if len(candidates) == 0:
+        candidates = np.arange(len(images))
+    num_held = round(share * len(candidates))
+    labels = images.labels[candidates]
+    if num_held == 0:
+        held = np.array([], dtype=int)
+    else:
+        counts = np.unique(labels, return_counts=True)[1]
+        can_stratify = counts.min() >= 2 and len(counts) <= min(
+            num_held, len(candidates) - num_held
+        )
+        held = train_test_split(
+            candidates,
+            test_size=num_held,
+            stratify=labels if can_stratify else None,
+            random_state=seed,
+        )[1]
+    kept = np.setdiff1d(np.arange(len(images)), held)
+    return images.take(kept), images.take(np.sort(held))

@@ -1,0 +1,133 @@
+"""Where images come from: the embedded digits, TFDS, or a folder of the user's own."""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sit_keras.data.folder import count_images, load_folder
+from sit_keras.data.images import NO_LABEL, ImageSet
+from sit_keras.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
+from sit_keras.data.tiny_imagenet import TinyImagenet, find_manual_dir
+
+# The TFDS splits that pre-training uses; the test split is called `test` everywhere.
+TFDS_SPLITS = {
+    "cifar10": ("train",),
+    "cifar100": ("train",),
+    "stl10": ("train", "unlabelled"),
+    "tiny_imagenet": ("train",),
+}
+NUM_DIGITS_TRAIN = 1437
+DATASETS = ("digits", *TFDS_SPLITS, "folder:PATH")
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The images of a data set.
+
+    Args:
+        name: str.
+        train: ImageSet. Everything that pre-training may see, with or without labels.
+        test: ImageSet or None. Labelled images that only the last judgement sees.
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet | None
+
+
+def load_source(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+    strict: bool = False,
+) -> Source:
+    """Loads a data set by its name.
+
+    Args:
+        name: str. One of `DATASETS`.
+        data_dir: the folder of TFDS; defaults to `DEFAULT_DATA_DIR`.
+        download: bool. Let TFDS download and prepare what is missing. Off, the network is never
+            touched.
+        strict: bool. For folders, refuse unreadable images instead of skipping them.
+
+    Raises:
+        ValueError: for an unknown name, or data that are not there.
+    """
+    if name == "digits":
+        return _load_digits()
+    if name.startswith("folder:"):
+        train, test = load_folder(name.removeprefix("folder:"), strict)
+        return Source(name, train, test)
+    builder = _prepared_builder(name, data_dir, download)
+    train = _concatenate([_read_split(builder, split) for split in TFDS_SPLITS[name]])
+    return Source(name, train, _read_split(builder, "test"))
+
+
+def count_train_images(
+    name: str, data_dir: str | os.PathLike | None = None, download: bool = False
+) -> int:
+    """Counts the images that `load_source` would train on, without reading them."""
+    if name == "digits":
+        return NUM_DIGITS_TRAIN
+    if name.startswith("folder:"):
+        return count_images(name.removeprefix("folder:"))
+    splits = _prepared_builder(name, data_dir, download).info.splits
+    return sum(splits[split].num_examples for split in TFDS_SPLITS[name])
+
+
+def _load_digits() -> Source:
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # values come as 0..16
+    pixels = np.repeat(pixels[..., None], 3, axis=-1)  # (1797, 8, 8, 3)
+    images = ImageSet(pixels, digits.target, tuple("0123456789"))
+    train, test = train_test_split(
+        np.arange(len(pixels)),
+        train_size=NUM_DIGITS_TRAIN,
+        stratify=digits.target,
+        random_state=0,  # the same split for every run's seed
+    )
+    return Source("digits", images.take(np.sort(train)), images.take(np.sort(test)))
+
+
+def _prepared_builder(name, data_dir, download) -> tfds.core.DatasetBuilder:
+    if name not in TFDS_SPLITS:
+        raise ValueError(f"Unknown dataset {name!r}: choose one of {', '.join(DATASETS)}.")
+    data_dir = pathlib.Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+    if name == "tiny_imagenet":
+        builder = TinyImagenet(data_dir=data_dir)
+        manual_dir = find_manual_dir(data_dir)
+        hint = f", or put {TINY_IMAGENET_FOLDER} (the folder or the zip file) into {data_dir}"
+    else:
+        builder = tfds.builder(name, data_dir=data_dir)
+        manual_dir, hint = None, ""
+    if builder.is_prepared():
+        return builder
+    if not (download or manual_dir):
+        raise ValueError(
+            f"{name} is not prepared in {data_dir}: run once with --download, or point --data_dir "
+            f"at the TFDS folder that has {name}/{builder.version}{hint}."
+        )
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def _read_split(builder: tfds.core.DatasetBuilder, split: str) -> ImageSet:
+    data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+    labels = np.asarray(data["label"]).astype(np.int64)
+    labels = np.where(labels < 0, NO_LABEL, labels)
+    return ImageSet(np.asarray(data["image"]), labels, tuple(builder.info.features["label"].names))
+
+
+def _concatenate(parts: list[ImageSet]) -> ImageSet:
+    if len(parts) == 1:
+        return parts[0]
+    items = np.concatenate([part.items for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    return ImageSet(items, labels, parts[0].class_names)

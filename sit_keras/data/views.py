@@ -1,0 +1,153 @@
+"""Two views of each image: draw the parameters from (seed, step, position), then apply them.
+
+A batch of views is a pure function of the seed, the step and the images, so any view can be drawn
+again and a resumed run sees the same batches.
+
+Shapes: B batch, V = 2 views, S side, H W C image.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from sit_keras import augment, draws
+from sit_keras.config import CorruptionConfig, ViewConfig
+
+NUM_VIEWS = 2
+
+# Independent streams of random numbers within a step.
+_CROP, _LOOK, _CORRUPT, _NOISE = range(4)
+
+# The deck shows local colour distortion without a strength; this is SimCLR's.
+_DISTORTION = ViewConfig(brightness=0.8, contrast=0.8, saturation=0.8)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoViews:
+    """Makes the two corrupted and clean views of a batch, and their rotation labels.
+
+    Flip comes before the rotation and the rotation last: the other way round a flipped quarter turn
+    cannot be told from the opposite one (paper, section 3.3).
+
+    Args:
+        size: int. Side S of the views in pixels.
+        views: ViewConfig.
+        corruption: CorruptionConfig.
+        seed: int.
+    """
+
+    size: int
+    views: ViewConfig = ViewConfig()
+    corruption: CorruptionConfig = CorruptionConfig()
+    seed: int = 0
+
+    def __call__(self, images: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the views of a batch.
+
+        Args:
+            images: (B, H, W, 3) uint8, or float in [0, 1].
+            step: scalar int64. The number of the batch.
+
+        Returns:
+            A dict: `corrupted` and `clean` (B, 2, S, S, 3) float32 normalised, `rotation` (B, 2)
+            int32, quarter turns clockwise.
+        """
+        return self.finish(self.crop(images, step), step)
+
+    def crop(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns the random crops (B, 2, S, S, 3) of images (B, H, W, 3) of one size."""
+        uniforms = self._crop_uniforms(tf.shape(images)[0], step)
+        return self._crop(unit_pixels(images), uniforms)
+
+    def crop_one(
+        self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor, batch_size: int
+    ) -> tf.Tensor:
+        """Returns the random crops (2, S, S, 3) of one image (H, W, 3) of a batch of mixed sizes.
+
+        They are those that `crop` draws at this position of a batch of `batch_size`.
+        """
+        uniforms = self._crop_uniforms(batch_size, step)[position]
+        return self._crop(unit_pixels(image)[None], uniforms[None])[0]
+
+    def finish(self, crops: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Jitters, normalises, rotates and corrupts crops (B, 2, S, S, 3) in [0, 1]."""
+        batch = tf.shape(crops)[0]
+        count = draws.JITTER_NUMBERS + 1
+        uniforms = self._uniforms(step, _LOOK, (batch * NUM_VIEWS, count))
+        factors, order = draws.jitter(uniforms[:, 1:], self.views)
+        rotation = draws.quarter_turns(uniforms[:, 0])
+        x = tf.reshape(crops, (batch * NUM_VIEWS, self.size, self.size, 3))
+        x = augment.normalize(augment.color_jitter(x, factors, order))
+        clean = augment.rotate(x, rotation)
+        corrupted = self.corrupt(clean, step)
+        shape = (batch, NUM_VIEWS, self.size, self.size, 3)
+        return {
+            "corrupted": tf.reshape(corrupted, shape),
+            "clean": tf.reshape(clean, shape),
+            "rotation": tf.reshape(rotation, (batch, NUM_VIEWS)),
+        }
+
+    def corrupt(self, clean: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Corrupts flattened views (B * 2, S, S, 3) in the paper's order."""
+        config, size, x = self.corruption, self.size, clean
+        count = tf.shape(clean)[0]
+        numbers = [
+            draws.BLOCK_NUMBERS,  # grey
+            draws.BLOCK_NUMBERS,  # blur, where
+            draws.BLUR_NUMBERS,  # blur, how much
+            draws.BLOCKS_NUMBERS,  # drop
+            draws.BLOCKS_NUMBERS,  # replace
+            1,  # replace, from whom
+            draws.BLOCK_NUMBERS,  # colour, where
+            draws.JITTER_NUMBERS,  # colour, how much
+        ]
+        uniforms = self._uniforms(step, _CORRUPT, (count, sum(numbers)))
+        grey, blur, blur_law, drop, replace, donor, colour, colour_law = tf.split(
+            uniforms, numbers, axis=1
+        )
+        if config.grey:
+            x = augment.grey_block(x, draws.any_block(grey, size))
+        if config.blur:
+            x = augment.blur_block(x, draws.any_block(blur, size), *draws.blur(blur_law))
+        if config.colour:
+            factors, order = draws.jitter(colour_law, _DISTORTION)
+            x = augment.distort_block(x, draws.any_block(colour, size), factors, order)
+        if config.drop > 0:
+            noise = tf.random.stateless_normal(
+                tf.shape(x), self._stream(step, _NOISE), alg="philox"
+            )
+            x = augment.fill_blocks(x, *draws.small_blocks(drop, size, config.drop), noise)
+        if config.replace > 0:
+            others = tf.gather(x, draws.donors(tf.reshape(donor, (-1, NUM_VIEWS)), NUM_VIEWS))
+            x = augment.fill_blocks(x, *draws.small_blocks(replace, size, config.replace), others)
+        return x
+
+    def _crop(self, images, uniforms):
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        boxes = draws.crop_boxes(uniforms[..., 1:], height, width, self.views)
+        flip = uniforms[..., 0] < self.views.flip_probability
+        return augment.resized_crop(images, boxes, flip, self.size)
+
+    def _crop_uniforms(self, batch_size, step):
+        return self._uniforms(step, _CROP, (batch_size, NUM_VIEWS, draws.CROP_NUMBERS + 1))
+
+    def _uniforms(self, step, stream, shape):
+        return tf.random.stateless_uniform(shape, self._stream(step, stream), alg="philox")
+
+    def _stream(self, step, stream):
+        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
+        return tf.random.experimental.stateless_fold_in(seed, stream)
+
+
+def unit_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Returns uint8 or float images as float32 in [0, 1]; refuses floats beyond that range."""
+    if images.dtype == tf.uint8:
+        return tf.cast(images, tf.float32) / 255.0
+    message = "Float images must lie in [0, 1]: divide by 255, or pass uint8."
+    with tf.control_dependencies(
+        [
+            tf.debugging.assert_less_equal(images, tf.cast(1.001, images.dtype), message),
+            tf.debugging.assert_greater_equal(images, tf.cast(-0.001, images.dtype), message),
+        ]
+    ):
+        return tf.cast(images, tf.float32)

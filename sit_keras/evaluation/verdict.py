@@ -1,0 +1,66 @@
+"""Was the pre-training worth it: the encoder against an untrained one and against raw pixels."""
+
+import keras
+
+from sit_keras.backbone import SiTEncoder, build_encoder
+from sit_keras.data.images import ImageSet
+from sit_keras.evaluation.features import encoder_features, pixel_features
+from sit_keras.evaluation.knn import knn_accuracy
+from sit_keras.evaluation.linear import linear_accuracy
+
+# A logistic regression on more pixels than this takes longer than the training.
+MAX_PIXEL_SIZE = 32
+
+
+def judge(
+    encoder: SiTEncoder, train: ImageSet, test: ImageSet, eval_crop: float, seed: int
+) -> dict:
+    """Probes three kinds of features: the encoder's, an untrained encoder's, and the pixels.
+
+    Args:
+        encoder: SiTEncoder.
+        train, test: ImageSet, all labelled.
+        eval_crop: float. See `ViewConfig`.
+        seed: int. Of the untrained encoder's weights and of the probe's own split.
+
+    Returns:
+        A dict: the numbers of images, and `linear_accuracy` and `knn_accuracy`, each a dict from
+        `trained`, `untrained` and `pixels` to a share in [0, 1].
+    """
+    keras.utils.set_random_seed(seed)
+    untrained = build_encoder(encoder.config)
+    pixel_size = min(MAX_PIXEL_SIZE, encoder.config.square_size)
+    kinds = {
+        "trained": lambda images: encoder_features(encoder, images, eval_crop),
+        "untrained": lambda images: encoder_features(untrained, images, eval_crop),
+        "pixels": lambda images: pixel_features(images, pixel_size, eval_crop),
+    }
+    linear, knn = {}, {}
+    for kind, features in kinds.items():
+        data = features(train), train.class_labels(), features(test), test.class_labels()
+        linear[kind] = linear_accuracy(*data, seed=seed)
+        knn[kind] = knn_accuracy(*data)
+    return {
+        "probe_train_images": len(train),
+        "probe_test_images": len(test),
+        "num_classes": len(train.class_names),
+        "linear_accuracy": linear,
+        "knn_accuracy": knn,
+    }
+
+
+def verdict_table(results: dict) -> str:
+    """Returns what `judge` found as a small table."""
+    lines = [
+        f"Accuracy on {results['probe_test_images']} {results['probe_test_split']} images "
+        f"(chance {1 / results['num_classes']:.1%})      linear probe   nearest neighbours"
+    ]
+    width = lines[0].index("linear probe")
+    for kind, name in (
+        ("trained", "this encoder"),
+        ("untrained", "the same network, untrained"),
+        ("pixels", "raw pixels"),
+    ):
+        linear, knn = results["linear_accuracy"][kind], results["knn_accuracy"][kind]
+        lines.append(f"  {name:<{width - 2}}{linear:>12.1%}   {knn:>18.1%}")
+    return "\n".join(lines)

@@ -1,0 +1,266 @@
+"""The pieces of the Vision Transformer: patches, prefix tokens, attention, the encoder block.
+
+Shapes: B batch, H W C image, p patch side, N patches, P prefix tokens, T = P + N, D width,
+A attention heads.
+"""
+
+import keras
+from keras import ops
+
+# timm cuts its truncated normal at an absolute +-2, which at 0.02 is an ordinary normal.
+INIT_STD = 0.02
+
+
+def normal_init():
+    return keras.initializers.RandomNormal(stddev=INIT_STD)
+
+
+def patchify(images, patch_size: int):
+    """Cuts images (B, H, W, C) into flat patches (B, N, p*p*C), row by row."""
+    _, height, width, channels = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    x = ops.reshape(images, (-1, rows, patch_size, columns, patch_size, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))  # (B, rows, columns, p, p, C)
+    return ops.reshape(x, (-1, rows * columns, patch_size * patch_size * channels))
+
+
+def unpatchify(patches, grid: tuple[int, int], patch_size: int):
+    """Puts flat patches (B, N, p*p*C) back together into images (B, H, W, C)."""
+    rows, columns = grid
+    channels = patches.shape[-1] // patch_size**2
+    x = ops.reshape(patches, (-1, rows, columns, patch_size, patch_size, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))  # (B, rows, p, columns, p, C)
+    return ops.reshape(x, (-1, rows * patch_size, columns * patch_size, channels))
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class PatchEmbedding(keras.layers.Layer):
+    """Projects each patch to a token: a convolution whose stride is its size, as a matrix product.
+
+    Args:
+        patch_size: int. Side of a patch in pixels.
+        hidden_dim: int. Width D of a token.
+
+    Call arguments:
+        images: (B, H, W, C).
+
+    Returns:
+        (B, N, D).
+    """
+
+    def __init__(self, patch_size: int, hidden_dim: int, **kwargs):
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+        self.hidden_dim = hidden_dim
+
+    def build(self, input_shape):
+        fan_in = self.patch_size**2 * input_shape[-1]
+        # The authors leave the patch convolution at PyTorch's own initialisation.
+        init = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+        self.kernel = self.add_weight(
+            name="kernel", shape=(fan_in, self.hidden_dim), initializer=init
+        )
+        init = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+        self.bias = self.add_weight(name="bias", shape=(self.hidden_dim,), initializer=init)
+
+    def call(self, images):
+        return ops.matmul(patchify(images, self.patch_size), self.kernel) + self.bias
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        num_patches = (height // self.patch_size) * (width // self.patch_size)
+        return (batch, num_patches, self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "patch_size": self.patch_size,
+            "hidden_dim": self.hidden_dim,
+        }
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class PrefixTokens(keras.layers.Layer):
+    """Puts the rotation and the contrastive token before the patches and adds positions to all.
+
+    Call arguments:
+        patches: (B, N, D).
+
+    Returns:
+        (B, 2 + N, D), in the order rotation, contrastive, patch 1 ... patch N.
+    """
+
+    num_prefix_tokens = 2
+
+    def build(self, input_shape):
+        _, num_patches, width = input_shape
+        for name in ("rotation_token", "contrastive_token"):
+            token = self.add_weight(name=name, shape=(1, 1, width), initializer=normal_init())
+            setattr(self, name, token)
+        self.positions = self.add_weight(
+            name="positions",
+            shape=(1, self.num_prefix_tokens + num_patches, width),
+            initializer=normal_init(),
+        )
+
+    def call(self, patches):
+        tokens = ops.concatenate([self.rotation_token, self.contrastive_token], axis=1)
+        tokens = ops.repeat(tokens, ops.shape(patches)[0], axis=0)  # (B, P, D)
+        return ops.concatenate([tokens, patches], axis=1) + self.positions
+
+    def compute_output_shape(self, input_shape):
+        batch, num_patches, width = input_shape
+        return (batch, self.num_prefix_tokens + num_patches, width)
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention with one joint query-key-value projection, as in timm.
+
+    Args:
+        num_heads: int. Must divide the width of the input.
+
+    Call arguments:
+        x: (B, T, D).
+
+    Returns:
+        (B, T, D).
+    """
+
+    def __init__(self, num_heads: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.qkv = keras.layers.Dense(
+            3 * width, kernel_initializer=normal_init(), name="qkv", dtype=self.dtype_policy
+        )
+        self.qkv.build(input_shape)
+        self.projection = keras.layers.Dense(
+            width, kernel_initializer=normal_init(), name="projection", dtype=self.dtype_policy
+        )
+        self.projection.build(input_shape)
+
+    def call(self, x):
+        _, tokens, width = x.shape
+        head_dim = width // self.num_heads
+        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, head_dim))
+        query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, A, T, D/A)
+        weights = self.attention_weights(query, key)
+        x = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (B, T, A, D/A)
+        return self.projection(ops.reshape(x, (-1, tokens, width)))
+
+    def attention_weights(self, query, key):
+        """Returns softmax(q k' / sqrt(D/A)), (B, A, T, T); the softmax runs in float32."""
+        scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -1, -2))
+        return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), query.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class DropPath(keras.layers.Layer):
+    """Stochastic depth: drops a residual branch, per sample, and rescales the ones kept.
+
+    Args:
+        rate: float in [0, 1). Chance that a sample's branch is dropped.
+        seed: int or None.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+        if rate > 0:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        if not training or self.rate == 0:
+            return x
+        keep = 1.0 - self.rate
+        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
+        return x * ops.cast(mask, x.dtype) / keep
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class EncoderBlock(keras.layers.Layer):
+    """A pre-norm transformer block: attention, then an MLP with exact GELU, both residual.
+
+    Args:
+        num_heads: int. Attention heads.
+        mlp_dim: int. Hidden width of the MLP.
+        drop_path_rate: float. Stochastic depth on both branches.
+        layer_norm_epsilon: float.
+
+    Call arguments:
+        x: (B, T, D).
+
+    Returns:
+        (B, T, D).
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_dim: int,
+        drop_path_rate: float = 0.0,
+        layer_norm_epsilon: float = 1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.drop_path_rate = drop_path_rate
+        self.layer_norm_epsilon = layer_norm_epsilon
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+
+        def norm(name):
+            return keras.layers.LayerNormalization(
+                epsilon=self.layer_norm_epsilon, name=name, dtype=self.dtype_policy
+            )
+
+        def dense(units, name):
+            return keras.layers.Dense(
+                units, kernel_initializer=normal_init(), name=name, dtype=self.dtype_policy
+            )
+
+        self.attention_norm = norm("attention_norm")
+        self.attention = SelfAttention(self.num_heads, name="attention", dtype=self.dtype_policy)
+        self.mlp_norm = norm("mlp_norm")
+        self.mlp_in = dense(self.mlp_dim, "mlp_in")
+        self.mlp_out = dense(width, "mlp_out")
+        self.drop_path = DropPath(self.drop_path_rate, name="drop_path", dtype=self.dtype_policy)
+        for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_in):
+            layer.build(input_shape)
+        self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
+
+    def call(self, x, training=False):
+        x = x + self.drop_path(self.attention(self.attention_norm(x)), training=training)
+        hidden = ops.gelu(self.mlp_in(self.mlp_norm(x)), approximate=False)  # (B, T, mlp_dim)
+        return x + self.drop_path(self.mlp_out(hidden), training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "drop_path_rate": self.drop_path_rate,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+        }

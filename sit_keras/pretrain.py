@@ -1,0 +1,253 @@
+"""SiTPretrainer: the three pretext tasks as a Keras model with its own train_step.
+
+Shapes: B images, V = 2 views, M = B * V samples, H W C image, R replicas.
+"""
+
+import keras
+import tensorflow as tf
+
+from sit_keras import distribution
+from sit_keras.backbone import build_ssl_model
+from sit_keras.config import (
+    TASKS,
+    SiTConfig,
+    check_batch,
+    check_choice,
+    check_tasks,
+    check_weighting,
+    from_dict,
+    to_dict,
+)
+from sit_keras.losses import nt_xent, reconstruction_l1, rotation_cross_entropy
+from sit_keras.weighting import FixedWeighting, UncertaintyWeighting
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class SiTPretrainer(keras.Model):
+    """Pre-trains the encoder by rotation, contrastive and reconstruction losses together.
+
+    Compile it with an optimizer only, and fit it on the batches of `sit_keras.data.pair_views`.
+    Both views go through the network in one pass. Under a `tf.distribute` strategy the batch is
+    global, and so are the negatives of the contrastive task unless they are `local`.
+
+    Args:
+        config: SiTConfig.
+        tasks: the pretext tasks, a non-empty subset of `config.TASKS`.
+        weighting: str. `uncertainty` learns the weights of the tasks, `fixed` takes them as given.
+        task_weights: one fixed weight per task, or None for 1 each.
+        temperature: float. Of the contrastive loss.
+        negatives: str. `global` compares with the images of all replicas, `local` with one's own.
+        clip_norm: float or None. Global norm at which gradients are clipped, after they are summed
+            over replicas (an optimizer's own clipping would see one replica's alone).
+
+    Raises:
+        ValueError: for unknown tasks or weights that do not fit them.
+
+    Reference:
+        Atito et al. 2021, SiT: Self-supervised vIsion Transformer, section 3.
+
+    Example:
+        ```
+        model = SiTPretrainer(sit_keras.presets()["native32"])
+        model.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.05))
+        model.fit(pair_views(images, TwoViews(32)), epochs=10)
+        model.encoder.save("encoder.keras")
+        ```
+    """
+
+    def __init__(
+        self,
+        config: SiTConfig,
+        tasks: tuple[str, ...] = TASKS,
+        weighting: str = "uncertainty",
+        task_weights: tuple[float, ...] | None = None,
+        temperature: float = 0.5,
+        negatives: str = "global",
+        clip_norm: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        config.square_size  # noqa: B018 - refuses images that a quarter turn would not fit
+        self.config = config
+        self.tasks = check_tasks(tasks)
+        check_weighting(weighting, self.tasks, task_weights)
+        check_choice("negatives", negatives, ("global", "local"))
+        self.weighting_name = weighting
+        self.task_weights = task_weights
+        self.temperature = temperature
+        self.negatives = negatives
+        self.clip_norm = clip_norm
+
+        self.network = build_ssl_model(config)
+        if weighting == "uncertainty":
+            self.weighting = UncertaintyWeighting(self.tasks, name="weighting")
+        else:
+            self.weighting = FixedWeighting(self.tasks, task_weights, name="weighting")
+        self.trackers = {
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", *self.tasks, *self._accuracy_names())
+        }
+        self.built = True  # the network is; without this, a strategy would call it on a whole batch
+
+    @property
+    def encoder(self) -> keras.Model:
+        """The encoder, to be saved or judged."""
+        return self.network.get_layer("sit_encoder")
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    def _accuracy_names(self):
+        return [f"{task}_accuracy" for task in self.tasks if task != "reconstruction"]
+
+    def call(self, images, training=False):
+        """Returns the network's outputs for images (M, H, W, C), see `build_ssl_model`."""
+        return self.network(images, training=training)
+
+    def task_losses(self, views: dict, training: bool = False) -> tuple[dict, dict]:
+        """Computes the raw losses of the tasks.
+
+        Args:
+            views: `corrupted` and `clean` (B, 2, H, W, C), `rotation` (B, 2).
+            training: bool.
+
+        Returns:
+            Two dicts of scalars, means over this replica's samples: the losses by task, and the
+            accuracies.
+        """
+        corrupted, clean = (_flatten_views(views[name]) for name in ("corrupted", "clean"))
+        rotation = tf.cast(tf.reshape(views["rotation"], (-1,)), tf.int32)  # (M,)
+        outputs = self.network(corrupted, training=training)
+        losses, hits = {}, {}
+        if "reconstruction" in self.tasks:
+            losses["reconstruction"] = reconstruction_l1(clean, outputs["reconstruction"])
+        if "rotation" in self.tasks:
+            losses["rotation"] = rotation_cross_entropy(rotation, outputs["rotation"])
+            hits["rotation_accuracy"] = _hits(outputs["rotation"], rotation)
+        if "contrastive" in self.tasks:
+            losses["contrastive"], logits, positives = self._contrast(outputs["contrastive"])
+            hits["contrastive_accuracy"] = _hits(logits, positives)
+        return _means(losses), _means(hits)
+
+    def _contrast(self, embeddings):
+        """Returns the losses (M,), logits (M, G) and positives (M,) of embeddings (M, E)."""
+        if self.negatives == "global":
+            candidates, start = distribution.gather(embeddings)
+        else:
+            candidates, start = embeddings, 0
+        samples = tf.range(tf.shape(embeddings)[0])
+        # The two views of an image are neighbours: 0 and 1, 2 and 3, ...
+        positives = start + tf.bitwise.bitwise_xor(samples, 1)
+        losses, logits = nt_xent(
+            embeddings, candidates, start + samples, positives, self.temperature
+        )
+        return losses, logits, positives
+
+    def train_step(self, views):
+        self._check_views(views)
+        replicas = distribution.num_replicas()
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            losses, accuracies = self.task_losses(views, training=True)
+            total = self.weighting(losses)
+            # Gradients are summed over replicas, the means of whose losses want averaging.
+            scaled = self.optimizer.scale_loss(total / replicas)
+        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        self._apply(gradients, variables)
+        return self._track(total, losses, accuracies)
+
+    def _apply(self, gradients, variables):
+        """Sums gradients over replicas, clips their global norm, and updates the variables."""
+        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        gradients = distribution.reduce_sum([tf.convert_to_tensor(g) for g, _ in pairs])
+        if self.clip_norm is not None:
+            limit = self.optimizer.scale_loss(self.clip_norm)  # under fp16 the gradients are scaled
+            gradients, _ = tf.clip_by_global_norm(gradients, limit)
+        # The optimizer sums over replicas once more.
+        replicas = distribution.num_replicas()
+        gradients = [gradient / replicas for gradient in gradients]
+        self.optimizer.apply_gradients([(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)])
+
+    def test_step(self, views):
+        self._check_views(views)
+        losses, accuracies = self.task_losses(views, training=False)
+        return self._track(self.weighting(losses), losses, accuracies)
+
+    def _track(self, total, losses, accuracies):
+        for name, value in {"loss": total, **losses, **accuracies}.items():
+            self.trackers[name].update_state(value)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _check_views(self, views):
+        if not isinstance(views, dict) or {"corrupted", "clean", "rotation"} - set(views):
+            raise ValueError(
+                "Expected batches with `corrupted`, `clean` and `rotation`, as made by "
+                f"sit_keras.data.pair_views; received {tf.nest.map_structure(type, views)}."
+            )
+        batch, num_views, *shape = views["corrupted"].shape
+        expected = (*self.config.input_size, 3)
+        if num_views != 2 or tuple(shape) != expected:
+            raise ValueError(
+                f"Expected views (B, 2, {', '.join(map(str, expected))}), received "
+                f"{views['corrupted'].shape}: make them with TwoViews({self.config.square_size})."
+            )
+        if batch is not None:
+            check_batch(batch, self.tasks)
+
+    def task_gradient_norms(self, views: dict) -> dict[str, tf.Tensor]:
+        """Measures how hard each weighted task pulls at the encoder (the task ledger).
+
+        Args:
+            views: a batch as for `task_losses`.
+
+        Returns:
+            A dict from task to the global norm of the gradient of its weighted loss with respect to
+            the encoder's weights, a scalar float32.
+        """
+        weights = [variable.value for variable in self.encoder.trainable_variables]
+        with tf.GradientTape(persistent=True) as tape:
+            losses, _ = self.task_losses(views, training=False)
+            effective = self.weighting.task_weights()
+            weighted = {task: effective[task] * loss for task, loss in losses.items()}
+        return {
+            task: tf.linalg.global_norm(tape.gradient(loss, weights))
+            for task, loss in weighted.items()
+        }
+
+    def no_decay_variables(self) -> list[keras.Variable]:
+        """The weights that must not decay: biases, norms, tokens, positions, alphas."""
+        exempt = ("rotation_token", "contrastive_token", "positions")
+        return [v for v in self.trainable_variables if len(v.shape) < 2 or v.name in exempt]
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "config": to_dict(self.config),
+            "tasks": self.tasks,
+            "weighting": self.weighting_name,
+            "task_weights": self.task_weights,
+            "temperature": self.temperature,
+            "negatives": self.negatives,
+            "clip_norm": self.clip_norm,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**{**config, "config": from_dict(SiTConfig, config["config"])})
+
+
+def _flatten_views(x):
+    """(B, V, H, W, C) -> (M, H, W, C), the views of an image side by side."""
+    shape = tf.shape(x)
+    flat = tf.reshape(x, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
+    return tf.ensure_shape(flat, (None, *x.shape[2:]))
+
+
+def _hits(logits, labels):
+    """(M, K) logits and (M,) labels -> (M,) float32, 1 where the largest logit is the label's."""
+    return tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
+
+
+def _means(values):
+    return {name: tf.reduce_mean(value) for name, value in values.items()}

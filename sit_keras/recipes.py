@@ -1,0 +1,50 @@
+"""Named networks, each with the settings of a run that suit it."""
+
+import dataclasses
+import typing
+
+from sit_keras.config import RunConfig, SiTConfig, ViewConfig, check_choice
+
+_NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0), eval_crop=1.0)}
+
+# Each preset: the network, and whatever of a run differs from the paper's settings with it.
+_RECIPES: dict[str, tuple[SiTConfig, dict[str, typing.Any]]] = {
+    "paper": (SiTConfig(), {}),
+    "small": (SiTConfig(hidden_dim=384, num_heads=6, mlp_dim=1536), {}),
+    "tiny": (SiTConfig(hidden_dim=192, num_heads=3, mlp_dim=768), {}),
+    "native96": (SiTConfig(96, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    "native64": (SiTConfig(64, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    "native32": (SiTConfig(32, 4, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    "digits": (
+        SiTConfig(8, 2, hidden_dim=64, num_layers=4, num_heads=4, mlp_dim=128, projection_dim=128),
+        {
+            "views": ViewConfig(crop_area=(0.5, 1.0), eval_crop=1.0),
+            "epochs": 60,
+            "batch_size": 256,
+            "holdout": 0.1,
+            "sheet_every": 20,
+        },
+    ),
+}
+
+
+def presets() -> dict[str, SiTConfig]:
+    """Returns the named networks, largest first."""
+    return {name: model for name, (model, _) in _RECIPES.items()}
+
+
+def recipe(preset: str, model_changes: dict | None = None, **changes) -> RunConfig:
+    """Returns the settings of a run that starts from a named preset.
+
+    Args:
+        preset: str. A name from `presets()`.
+        model_changes: dict. Fields of the preset's `SiTConfig` that differ.
+        **changes: fields of `RunConfig` that differ.
+
+    Raises:
+        ValueError: for an unknown preset or a setting out of range.
+    """
+    check_choice("preset", preset, tuple(_RECIPES))
+    model, settings = _RECIPES[preset]
+    model = dataclasses.replace(model, **(model_changes or {}))
+    return RunConfig(**{"preset": preset, "model": model, **settings, **changes})

@@ -1,0 +1,252 @@
+"""One pre-training run, from its settings to a folder of results."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras import callbacks
+from sit_keras._version import VERSION
+from sit_keras.checkpoint import Checkpoints
+from sit_keras.config import RunConfig, differences, from_dict, save_json
+from sit_keras.data import (
+    TwoViews,
+    count_steps,
+    count_train_images,
+    hold_out,
+    load_source,
+    step_views,
+)
+from sit_keras.evaluation import judge, verdict_table
+from sit_keras.optimization import build_optimizer
+from sit_keras.pretrain import SiTPretrainer
+
+# Enough for a verdict on an encoder; the paper's protocols use every image.
+MAX_PROBE_TRAIN, MAX_PROBE_TEST = 10_000, 5_000
+MAX_VALIDATION_STEPS = 10
+
+
+def describe(config: RunConfig, data_dir: str | None = None, download: bool = False) -> dict:
+    """Resolves what a run would do, without building the network or reading an image.
+
+    Args:
+        config: RunConfig.
+        data_dir, download: as for `sit_keras.data.load_source`.
+
+    Returns:
+        A dict of the numbers of images, steps and parameters.
+    """
+    num_images = count_train_images(config.dataset, data_dir, download)
+    num_kept = num_images - round(config.holdout * num_images)
+    steps = _steps_per_epoch(config, num_kept)
+    return {
+        "train_images": num_images,
+        "held_out_images_at_most": num_images - num_kept,
+        "steps_per_epoch": steps,
+        "steps": steps * config.epochs,
+        "views_per_step": 2 * config.batch_size,
+        "encoder_parameters": config.model.num_encoder_parameters,
+        "parameters": config.model.num_parameters,
+        "peak_learning_rate": config.peak_learning_rate,
+    }
+
+
+def pretrain(
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> dict:
+    """Pre-trains an encoder and judges it, writing everything to one folder.
+
+    A folder with an unfinished run of the same settings is continued from its last epoch; a
+    finished one is returned as it is.
+
+    Args:
+        config: RunConfig.
+        run_dir: the folder. Gets `config.json`, `encoder.keras`, `results.json`, `log.csv`,
+            `tensorboard/`, `sheets/` and `checkpoints/`.
+        data_dir, download: as for `sit_keras.data.load_source`.
+
+    Returns:
+        The results, as in `results.json`.
+
+    Raises:
+        ValueError: for settings or data that do not fit, or a folder with another run in it.
+        OSError: if the folder cannot be written.
+        NonFiniteLoss: if a loss becomes NaN or infinite.
+    """
+    run_dir = pathlib.Path(run_dir)
+    _claim(run_dir, config)
+    if (run_dir / "results.json").exists():
+        print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
+        return json.loads((run_dir / "results.json").read_text())
+
+    source = load_source(config.dataset, data_dir, download, config.strict)
+    train, held_out = hold_out(source.train, config.holdout, config.seed)
+    steps_per_epoch = _steps_per_epoch(config, len(train))
+    two_views = TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
+    print(
+        f"{config.dataset}: {len(train)} images to train on, {len(held_out)} held out; "
+        f"{steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} epochs.\n"
+        f"{config.preset}: {config.model.num_parameters:,} parameters at "
+        f"{config.model.square_size} px."
+    )
+    if config.weighting == "uncertainty":
+        print("The loss adds log(alpha) of each task, so it can fall below zero.")
+
+    with _precision(config.precision):
+        keras.utils.set_random_seed(config.seed)
+        model = SiTPretrainer(
+            config.model,
+            tasks=config.tasks,
+            weighting=config.weighting,
+            task_weights=config.task_weights,
+            temperature=config.temperature,
+            negatives=config.negatives,
+            clip_norm=config.clip_norm,
+        )
+        model.compile(build_optimizer(model, config, steps_per_epoch))
+        seconds = _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch)
+        results = {
+            "steps": steps_per_epoch * config.epochs,
+            "train_seconds": round(seconds, 1),
+            "losses": _last_losses(run_dir / "log.csv"),
+            **_verdict(model, config, source, train, held_out),
+        }
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _steps_per_epoch(config, num_images):
+    steps = count_steps(num_images, config.batch_size)
+    return min(steps, config.steps_per_epoch or steps)
+
+
+def _claim(run_dir, config):
+    """Makes the folder and writes the settings, or checks that they are those already there."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = run_dir / "config.json"
+        if not file.exists():
+            save_json(config, file, versions=_versions())
+            return
+    except OSError as error:
+        raise OSError(
+            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
+            "with --run_dir."
+        ) from error
+    saved = json.loads(file.read_text())
+    saved.pop("versions", None)
+    changed = differences(from_dict(RunConfig, saved), config)
+    if changed:
+        raise ValueError(
+            f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
+            "--run_dir, or the same settings to go on with it."
+        )
+
+
+def _versions():
+    return {
+        "sit_keras": VERSION,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@contextlib.contextmanager
+def _precision(policy):
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
+    checkpoints = Checkpoints(model, run_dir / "checkpoints")
+    start_step = checkpoints.restore()
+    if start_step:
+        print(f"Going on from step {start_step} of {run_dir}.")
+    total_steps = steps_per_epoch * config.epochs
+    batches = step_views(train, two_views, config.batch_size, start_step, total_steps)
+    # Validation sees the same views every epoch, and other ones than training.
+    validation_views = dataclasses.replace(two_views, seed=two_views.seed + 1)
+    watched = held_out if len(held_out) >= min(config.batch_size, 8) else train
+    batch_size = min(config.batch_size, len(watched))
+    validation = step_views(
+        watched,
+        validation_views,
+        batch_size,
+        0,
+        min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size)),
+        shuffle=False,
+    ).cache()
+    sample = next(iter(validation))
+
+    parts = [callbacks.StopOnNonFinite(), callbacks.TaskLedger(sample)]
+    bank = train.labelled().subset(MAX_PROBE_TRAIN, config.seed)
+    queries = held_out.labelled().subset(MAX_PROBE_TEST, config.seed)
+    if len(bank) and len(queries):
+        parts.append(callbacks.Neighbours(bank, queries, config.views.eval_crop))
+    parts += [
+        callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every),
+        keras.callbacks.CSVLogger(run_dir / "log.csv", append=start_step > 0),
+        keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+        callbacks.SaveState(checkpoints, run_dir / "encoder.keras"),
+        callbacks.Report(),
+    ]
+    start = time.monotonic()
+    model.fit(
+        batches,
+        initial_epoch=start_step // steps_per_epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation if len(held_out) else None,
+        callbacks=parts,
+        verbose=0,
+    )
+    return time.monotonic() - start
+
+
+def _verdict(model, config, source, train, held_out):
+    """Judges the encoder where there are labels to judge by."""
+    bank = train.labelled().subset(MAX_PROBE_TRAIN, config.seed)
+    test = source.test if source.test is not None else held_out
+    test = test.labelled().subset(MAX_PROBE_TEST, config.seed)
+    if not len(bank) or not len(test):
+        return {}
+    split = "test" if source.test is not None else "held out"
+    verdict = judge(model.encoder, bank, test, config.views.eval_crop, config.seed)
+    return {"probe_test_split": split, **verdict}
+
+
+def _last_losses(log):
+    names, *_, last = (line.split(",") for line in log.read_text().splitlines())
+    return {name: float(value) for name, value in zip(names, last, strict=True)}
+
+
+def summary(results: dict, run_dir: str | os.PathLike) -> str:
+    """Returns the results of a run for people, with where they lie and what to do next."""
+    run_dir = pathlib.Path(run_dir)
+    lines = ["", verdict_table(results), ""] if "linear_accuracy" in results else [""]
+    return "\n".join(
+        [
+            *lines,
+            f"Encoder:  {run_dir / 'encoder.keras'}",
+            f"Results:  {run_dir / 'results.json'}",
+            f"Pictures: {run_dir / 'sheets'}",
+            f"Next:     tensorboard --logdir={run_dir / 'tensorboard'}",
+            f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",
+        ]
+    )

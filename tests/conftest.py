@@ -1,0 +1,45 @@
+"""Fixtures of all tests: the golden arrays and the real images, where they are."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+REAL_IMAGES = pathlib.Path(
+    os.environ.get("SIT_KERAS_IMAGES", pathlib.Path(__file__).parents[2] / "shared" / "data")
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def golden_sit():
+    """The authors' network at a small size: weights, inputs, outputs, losses, gradients."""
+    return np.load(GOLDEN / "sit_v1_small.npz")
+
+
+@pytest.fixture(scope="session")
+def golden_ops():
+    """Blur (kornia) and colour jitter (Pillow)."""
+    return np.load(GOLDEN / "ops.npz")
+
+
+@pytest.fixture(scope="session")
+def real_images():
+    """The folder of real research images, which cannot be given away with the project."""
+    if not REAL_IMAGES.is_dir():
+        pytest.skip(f"no real images in {REAL_IMAGES}; set SIT_KERAS_IMAGES to a folder of them")
+    return REAL_IMAGES
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)

@@ -1,0 +1,100 @@
+"""Pre-trains SiT on unlabelled images.
+
+python train.py                                  the embedded digits, in minutes on a CPU
+python train.py --dataset=stl10 --download       the paper's ViT-B/16 on STL-10, on a GPU
+python train.py --dataset=folder:my/photos --preset=native96    your own images
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+from sit_keras import config as sit_config
+from sit_keras import presets, recipe, run
+
+DATASET = flags.DEFINE_string(
+    "dataset",
+    "digits",
+    "What to train on: digits, cifar10, cifar100, stl10, tiny_imagenet, or folder:PATH with your "
+    "own images (sub-folders are classes, if there are any).",
+)
+PRESET = flags.DEFINE_string(
+    "preset",
+    None,
+    f"The network and the settings to start from: {', '.join(presets())}. "
+    "Default: digits for the digits, paper for everything else.",
+)
+RUN_DIR = flags.DEFINE_string(
+    "run_dir",
+    None,
+    "Folder of the run. Default: runs/DATASET-PRESET-seedSEED. An unfinished run in it goes on.",
+)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS. Default: ~/tensorflow_datasets.")
+DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Download and prepare a missing data set. Off, no network is used."
+)
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
+)
+
+# Flags that change a setting of the preset; without a value they leave it.
+MODEL_SETTINGS = ("image_size", "patch_size")
+flags.DEFINE_integer("image_size", None, "Side of the network's input in pixels.")
+flags.DEFINE_integer("patch_size", None, "Side of a patch in pixels; divides image_size.")
+SETTINGS = (
+    "epochs batch_size steps_per_epoch learning_rate min_learning_rate warmup_epochs weight_decay "
+    "clip_norm tasks weighting task_weights temperature negatives precision holdout sheet_every "
+    "strict seed"
+).split()
+flags.DEFINE_integer("epochs", None, "Passes over the images.")
+flags.DEFINE_integer("batch_size", None, "Images per step over all replicas; two views of each.")
+flags.DEFINE_integer("steps_per_epoch", None, "Cap on the steps of an epoch.")
+flags.DEFINE_float("learning_rate", None, "Peak rate for 512 images; scaled by batch_size / 512.")
+flags.DEFINE_float("min_learning_rate", None, "Where the cosine ends.")
+flags.DEFINE_integer("warmup_epochs", None, "Epochs of linear warm-up.")
+flags.DEFINE_float("weight_decay", None, "Decoupled weight decay of AdamW.")
+flags.DEFINE_float("clip_norm", None, "Clip the global norm of the gradients at this.")
+flags.DEFINE_list("tasks", None, f"Comma-separated subset of {', '.join(sit_config.TASKS)}.")
+flags.DEFINE_string("weighting", None, "uncertainty (learned weights) or fixed.")
+flags.DEFINE_list("task_weights", None, "One fixed weight per task, in the order of the tasks.")
+flags.DEFINE_float("temperature", None, "Temperature of the contrastive loss.")
+flags.DEFINE_string("negatives", None, "global (of all replicas) or local.")
+flags.DEFINE_string("precision", None, "float32, mixed_bfloat16 or mixed_float16.")
+flags.DEFINE_float("holdout", None, "Share of the training images kept for validation.")
+flags.DEFINE_integer("sheet_every", None, "Epochs between two sheets of reconstructions.")
+flags.DEFINE_bool("strict", None, "Refuse a folder with unreadable images; else skip them.")
+flags.DEFINE_integer("seed", None, "Seed of everything random.")
+
+
+def resolve() -> sit_config.RunConfig:
+    """Returns the settings that the flags ask for."""
+    given = {name: flags.FLAGS[name].value for name in SETTINGS}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "task_weights" in changes:
+        changes["task_weights"] = tuple(float(weight) for weight in changes["task_weights"])
+    preset = PRESET.value or ("digits" if DATASET.value == "digits" else "paper")
+    model = {name: flags.FLAGS[name].value for name in MODEL_SETTINGS}
+    model = {name: value for name, value in model.items() if value is not None}
+    return recipe(preset, model_changes=model, dataset=DATASET.value, **changes)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments {argv[1:]}: flags are --name=value.")
+    config = resolve()
+    if DRY_RUN.value:
+        summary = run.describe(config, DATA_DIR.value, DOWNLOAD.value)
+        print(json.dumps({**sit_config.to_dict(config), "resolved": summary}, indent=2))
+        return
+    label = config.dataset.replace(":", "-").replace("/", "-")
+    run_dir = RUN_DIR.value or f"runs/{label}-{config.preset}-seed{config.seed}"
+    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
+    print(run.summary(results, run_dir))
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main)
+    except (ValueError, OSError, ArithmeticError) as error:
+        sys.exit(f"train.py: {error}")
