@@ -8,7 +8,7 @@ python train.py --dataset=folder:my/photos --preset=native96    your own images
 import json
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from sit_keras import config as sit_config
 from sit_keras import presets, recipe, run
@@ -82,6 +82,7 @@ def resolve() -> sit_config.RunConfig:
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}: flags are --name=value.")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports the duration of every save
     config = resolve()
     if DRY_RUN.value:
         summary = run.describe(config, DATA_DIR.value, DOWNLOAD.value)

@@ -9,8 +9,8 @@ from sit_keras.config import (
     SiTConfig,
     ViewConfig,
 )
-from sit_keras.recipes import presets, recipe
 from sit_keras.pretrain import SiTPretrainer
+from sit_keras.recipes import presets, recipe
 
 __version__ = VERSION
 

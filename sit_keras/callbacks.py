@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.data.images import ImageSet
-from sit_keras.evaluation import encoder_features, knn_accuracy
+from sit_keras.data.pipeline import eval_batches
+from sit_keras.evaluation import FrozenFeatures, knn_accuracy
 from sit_keras.visualize import reconstruction_sheet
 
 
@@ -21,16 +22,31 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Raises `NonFiniteLoss` at the very step at which a loss is NaN or infinite."""
+    """Raises `NonFiniteLoss` at the very step at which a loss is NaN or infinite.
+
+    At the end of an epoch it also looks at the weights, which a last step may have shattered, so
+    that a callback behind it never saves a broken state.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        bad = [name for name in ("loss", *self.model.tasks) if not math.isfinite(logs[name])]
+        self._check({name: logs[name] for name in ("loss", *self.model.tasks)})
+
+    def on_epoch_end(self, epoch, logs=None):
+        norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
+        self._check({**logs, "the norm of the weights": norm})
+
+    def _check(self, values):
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             step = int(self.model.optimizer.iterations.numpy())
+            kept = f"that of epoch {self._epoch}" if self._epoch else "none, this was the first"
             raise NonFiniteLoss(
-                f"At step {step} these losses are not finite: {', '.join(bad)}. Lower "
-                "--learning_rate, clip the gradients (--clip_norm=1), or train in "
-                "--precision=float32."
+                f"After step {step} these are not finite: {', '.join(bad)}. Lower --learning_rate, "
+                "clip the gradients (--clip_norm=1), or train in --precision=float32. The last "
+                f"good checkpoint: {kept}."
             )
 
 
@@ -67,23 +83,23 @@ class Neighbours(keras.callbacks.Callback):
     Args:
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
+        size: int. Of the encoder's input in pixels.
         eval_crop: float. See `ViewConfig`.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet, eval_crop: float):
+    def __init__(self, train: ImageSet, held_out: ImageSet, size: int, eval_crop: float):
         super().__init__()
-        self._sets = train, held_out
-        self._eval_crop = eval_crop
+        self._labels = train.class_labels(), held_out.class_labels()
+        self._batches = [eval_batches(images, size, eval_crop) for images in (train, held_out)]
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._features = FrozenFeatures(model.encoder)
 
     def on_epoch_end(self, epoch, logs=None):
-        train, held_out = self._sets
-        features = (
-            encoder_features(self.model.encoder, images, self._eval_crop) for images in self._sets
-        )
-        bank, queries = features
-        logs["knn_accuracy"] = knn_accuracy(
-            bank, train.class_labels(), queries, held_out.class_labels()
-        )
+        train, held_out = (self._features(batches) for batches in self._batches)
+        train_labels, held_out_labels = self._labels
+        logs["knn_accuracy"] = knn_accuracy(train, train_labels, held_out, held_out_labels)
 
 
 class Sheets(keras.callbacks.Callback):
@@ -146,6 +162,10 @@ class Report(keras.callbacks.Callback):
     """Shows a progress bar for the epoch, then one line of everything it measured."""
 
     def on_train_begin(self, logs=None):
+        print(
+            "Per task: raw loss, accuracy, learned alpha, x its weight in the loss, and its share "
+            "of the pull at the encoder."
+        )
         self._start = time.monotonic()
         self._first_epoch = None
 
@@ -172,13 +192,12 @@ class Report(keras.callbacks.Callback):
         print(" | ".join(parts), flush=True)
 
     def _task(self, task, logs):
-        text = f"{task} {logs[task]:.3f}"
+        text = f"{task[:3]} {logs[task]:.3f}"
         if f"{task}_accuracy" in logs:
-            text += f" ({logs[f'{task}_accuracy']:.0%} right)"
-        text += f" x{logs[f'weight_{task}']:.2f}"
+            text += f" acc {logs[f'{task}_accuracy']:.0%}"
         if f"alpha_{task}" in logs:
             text += f" alpha {logs[f'alpha_{task}']:.2f}"
-        return f"{text} pull {logs[f'share_{task}']:.0%}"
+        return f"{text} x{logs[f'weight_{task}']:.2f} pull {logs[f'share_{task}']:.0%}"
 
 
 def _duration(seconds: float) -> str:

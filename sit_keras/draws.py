@@ -83,7 +83,9 @@ def jitter(uniforms, config: ViewConfig):
     Returns:
         factors (..., 3) float32 and order (..., 3) int32.
     """
-    strength = ops.convert_to_tensor([config.brightness, config.contrast, config.saturation])
+    strength = ops.convert_to_tensor(
+        [config.brightness, config.contrast, config.saturation], "float32"
+    )
     factors = 1.0 + strength * (2.0 * uniforms[..., :3] - 1.0)
     choice = ops.cast(_integer(uniforms[..., 3], 0.0, float(len(_ORDERS))), "int32")
     return factors, ops.take(ops.convert_to_tensor(_ORDERS, "int32"), choice, axis=0)

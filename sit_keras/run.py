@@ -84,7 +84,7 @@ def pretrain(
         NonFiniteLoss: if a loss becomes NaN or infinite.
     """
     run_dir = pathlib.Path(run_dir)
-    _claim(run_dir, config)
+    _refuse_another_run(run_dir, config)
     if (run_dir / "results.json").exists():
         print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
         return json.loads((run_dir / "results.json").read_text())
@@ -93,6 +93,7 @@ def pretrain(
     train, held_out = hold_out(source.train, config.holdout, config.seed)
     steps_per_epoch = _steps_per_epoch(config, len(train))
     two_views = TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
+    _write_settings(run_dir, config)
     print(
         f"{config.dataset}: {len(train)} images to train on, {len(held_out)} held out; "
         f"{steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} epochs.\n"
@@ -102,7 +103,7 @@ def pretrain(
     if config.weighting == "uncertainty":
         print("The loss adds log(alpha) of each task, so it can fall below zero.")
 
-    with _precision(config.precision):
+    with _precision(config.precision), _full_disk_explained(run_dir):
         keras.utils.set_random_seed(config.seed)
         model = SiTPretrainer(
             config.model,
@@ -121,7 +122,7 @@ def pretrain(
             "losses": _last_losses(run_dir / "log.csv"),
             **_verdict(model, config, source, train, held_out),
         }
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -130,20 +131,11 @@ def _steps_per_epoch(config, num_images):
     return min(steps, config.steps_per_epoch or steps)
 
 
-def _claim(run_dir, config):
-    """Makes the folder and writes the settings, or checks that they are those already there."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        file = run_dir / "config.json"
-        if not file.exists():
-            save_json(config, file, versions=_versions())
-            return
-    except OSError as error:
-        raise OSError(
-            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
-            "with --run_dir."
-        ) from error
-    saved = json.loads(file.read_text())
+def _refuse_another_run(run_dir, config):
+    """Raises ValueError if the folder has the checkpoints of a run with other settings."""
+    if not (run_dir / "checkpoints").is_dir():
+        return  # nothing was trained yet, so nothing is lost
+    saved = json.loads((run_dir / "config.json").read_text())
     saved.pop("versions", None)
     changed = differences(from_dict(RunConfig, saved), config)
     if changed:
@@ -151,6 +143,17 @@ def _claim(run_dir, config):
             f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
             "--run_dir, or the same settings to go on with it."
         )
+
+
+def _write_settings(run_dir, config):
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        save_json(config, run_dir / "config.json", versions=_versions())
+    except OSError as error:
+        raise OSError(
+            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
+            "with --run_dir."
+        ) from error
 
 
 def _versions():
@@ -173,32 +176,33 @@ def _precision(policy):
         keras.mixed_precision.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def _full_disk_explained(run_dir):
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(
+            f"No space left on the disk of {run_dir}. Complete files are kept: free some space and "
+            "give the same command again to go on from the last epoch."
+        ) from error
+
+
 def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
+    """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     checkpoints = Checkpoints(model, run_dir / "checkpoints")
     start_step = checkpoints.restore()
     if start_step:
         print(f"Going on from step {start_step} of {run_dir}.")
-    total_steps = steps_per_epoch * config.epochs
-    batches = step_views(train, two_views, config.batch_size, start_step, total_steps)
-    # Validation sees the same views every epoch, and other ones than training.
-    validation_views = dataclasses.replace(two_views, seed=two_views.seed + 1)
-    watched = held_out if len(held_out) >= min(config.batch_size, 8) else train
-    batch_size = min(config.batch_size, len(watched))
-    validation = step_views(
-        watched,
-        validation_views,
-        batch_size,
-        0,
-        min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size)),
-        shuffle=False,
-    ).cache()
+    end_step = steps_per_epoch * config.epochs
+    validation = _validation_views(config, train, held_out, two_views)
     sample = next(iter(validation))
 
     parts = [callbacks.StopOnNonFinite(), callbacks.TaskLedger(sample)]
-    bank = train.labelled().subset(MAX_PROBE_TRAIN, config.seed)
-    queries = held_out.labelled().subset(MAX_PROBE_TEST, config.seed)
+    bank, queries = _probe_images(config, train, held_out)
     if len(bank) and len(queries):
-        parts.append(callbacks.Neighbours(bank, queries, config.views.eval_crop))
+        parts.append(callbacks.Neighbours(bank, queries, two_views.size, config.views.eval_crop))
     parts += [
         callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=start_step > 0),
@@ -208,25 +212,41 @@ def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
     ]
     start = time.monotonic()
     model.fit(
-        batches,
+        step_views(train, two_views, config.batch_size, start_step, end_step),
         initial_epoch=start_step // steps_per_epoch,
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=validation if len(held_out) else None,
         callbacks=parts,
+        shuffle=False,  # the dataset's own business
         verbose=0,
     )
     return time.monotonic() - start
 
 
+def _validation_views(config, train, held_out, two_views):
+    """The same views every epoch, other ones than training's; of training images if none else."""
+    watched = held_out if len(held_out) >= min(config.batch_size, 8) else train
+    batch_size = min(config.batch_size, len(watched))
+    steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
+    two_views = dataclasses.replace(two_views, seed=two_views.seed + 1)
+    return step_views(watched, two_views, batch_size, 0, steps, shuffle=False).cache()
+
+
+def _probe_images(config, train, test):
+    """The labelled images that a probe learns from and is tested on."""
+    return (
+        train.labelled().subset(MAX_PROBE_TRAIN, config.seed),
+        test.labelled().subset(MAX_PROBE_TEST, config.seed),
+    )
+
+
 def _verdict(model, config, source, train, held_out):
     """Judges the encoder where there are labels to judge by."""
-    bank = train.labelled().subset(MAX_PROBE_TRAIN, config.seed)
-    test = source.test if source.test is not None else held_out
-    test = test.labelled().subset(MAX_PROBE_TEST, config.seed)
+    split = "held out" if source.test is None else "test"
+    bank, test = _probe_images(config, train, held_out if source.test is None else source.test)
     if not len(bank) or not len(test):
         return {}
-    split = "test" if source.test is not None else "held out"
     verdict = judge(model.encoder, bank, test, config.views.eval_crop, config.seed)
     return {"probe_test_split": split, **verdict}
 

@@ -146,20 +146,19 @@ def read_tensor(path: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def eval_batches(
-    images: ImageSet, size: int | tuple[int, int], eval_crop: float, batch_size: int = 256
+    images: ImageSet, size: int, eval_crop: float, batch_size: int = 256
 ) -> tf.data.Dataset:
     """Returns normalised images for evaluation: the centre crop, resized.
 
     Args:
         images: ImageSet.
-        size: int or (height, width). Of the result in pixels.
+        size: int. Side of the result in pixels.
         eval_crop: float. Share of the image's short side that is kept (0.875 = 224 / 256).
         batch_size: int.
 
     Returns:
         A dataset of (B, S, S, 3) float32 batches; the last may be smaller.
     """
-    size = size if isinstance(size, int) else size[0]
 
     def centre_crop(batch):
         height, width = tf.shape(batch)[1], tf.shape(batch)[2]

@@ -4,36 +4,53 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.backbone import SiTEncoder
+from sit_keras.config import NUM_CHANNELS
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
 
 
-def encoder_features(
-    encoder: SiTEncoder, images: ImageSet, eval_crop: float, batch_size: int = 256
-) -> np.ndarray:
-    """Computes both tokens of each image, the encoder run in inference mode.
+class FrozenFeatures:
+    """Computes both tokens of images with an encoder that runs in inference mode.
+
+    Traced once, so that it is cheap to call after every epoch.
+
+    Args:
+        encoder: SiTEncoder.
+
+    Call arguments:
+        batches: a dataset of `eval_batches`.
+
+    Returns:
+        (N, 2 * D) float32: the rotation and the contrastive token side by side.
+    """
+
+    def __init__(self, encoder: SiTEncoder):
+        shape = (None, *encoder.config.input_size, NUM_CHANNELS)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        def tokens(batch):
+            outputs = encoder(batch, training=False)
+            both = tf.concat([outputs["rotation"], outputs["contrastive"]], axis=-1)
+            return tf.cast(both, tf.float32)
+
+        self._tokens = tokens
+
+    def __call__(self, batches: tf.data.Dataset) -> np.ndarray:
+        return np.concatenate([self._tokens(batch).numpy() for batch in batches])
+
+
+def encoder_features(encoder: SiTEncoder, images: ImageSet, eval_crop: float) -> np.ndarray:
+    """Computes the features (N, 2 * D) float32 of images once.
 
     Args:
         encoder: SiTEncoder.
         images: ImageSet.
         eval_crop: float. See `ViewConfig`.
-        batch_size: int.
-
-    Returns:
-        (len(images), 2 * D) float32: the rotation and the contrastive token side by side.
     """
-
-    @tf.function(reduce_retracing=True)
-    def tokens(batch):
-        outputs = encoder(batch, training=False)
-        both = tf.concat([outputs["rotation"], outputs["contrastive"]], axis=-1)
-        return tf.cast(both, tf.float32)
-
-    batches = eval_batches(images, encoder.config.input_size, eval_crop, batch_size)
-    return np.concatenate([tokens(batch).numpy() for batch in batches])
+    return FrozenFeatures(encoder)(eval_batches(images, encoder.config.square_size, eval_crop))
 
 
 def pixel_features(images: ImageSet, size: int, eval_crop: float) -> np.ndarray:
-    """Returns the plain pixels (len(images), size * size * 3) that an encoder would see."""
+    """Returns the plain pixels (N, size * size * 3) float32 that an encoder would see."""
     batches = eval_batches(images, size, eval_crop)
     return np.concatenate([batch.numpy().reshape(len(batch), -1) for batch in batches])

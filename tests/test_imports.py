@@ -1,0 +1,51 @@
+"""Imports point one way: config, the keras-only core, TensorFlow modules, commands."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "sit_keras"
+STDLIB_ONLY = {"config", "recipes"}
+CORE = {"layers", "backbone", "heads", "losses", "weighting", "augment", "draws"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path):
+    """Full names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roots(path):
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def own(path):
+    return {name.split(".")[1] for name in imported(path) if name.startswith("sit_keras.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_layers_of_the_package(path):
+    third_party = roots(path) & {
+        "keras", "numpy", "tensorflow", "tensorflow_datasets", "sklearn", "matplotlib", "absl",
+    }  # fmt: skip
+    if path.parent == PACKAGE and path.stem in STDLIB_ONLY:
+        assert not third_party
+        assert own(path) <= STDLIB_ONLY
+    if path.parent == PACKAGE and path.stem in CORE:
+        assert third_party <= {"keras"}
+        assert own(path) <= CORE | STDLIB_ONLY
+    if path.parent.name == "data":
+        assert not own(path) & {"pretrain", "run", "callbacks", "evaluation"}
+    assert "flags" not in {name.split(".")[-1] for name in imported(path)}
+    assert "torch" not in roots(path)
+
+
+def test_commands_are_thin():
+    for command in ROOT.glob("*.py"):
+        assert len(command.read_text().splitlines()) < 150, command
