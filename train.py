@@ -67,12 +67,20 @@ flags.DEFINE_bool("strict", None, "Refuse a folder with unreadable images; else 
 flags.DEFINE_integer("seed", None, "Seed of everything random.")
 
 
+def numbers(flag: str, values: list[str]) -> tuple[float, ...]:
+    """Returns the values of a list flag as numbers."""
+    try:
+        return tuple(float(value) for value in values)
+    except ValueError as error:
+        raise ValueError(f"--{flag} takes numbers, such as 1,0.5,2; received {values}.") from error
+
+
 def resolve() -> sit_config.RunConfig:
     """Returns the settings that the flags ask for."""
     given = {name: flags.FLAGS[name].value for name in SETTINGS}
     changes = {name: value for name, value in given.items() if value is not None}
     if "task_weights" in changes:
-        changes["task_weights"] = tuple(float(weight) for weight in changes["task_weights"])
+        changes["task_weights"] = numbers("task_weights", changes["task_weights"])
     preset = PRESET.value or ("digits" if DATASET.value == "digits" else "paper")
     model = {name: flags.FLAGS[name].value for name in MODEL_SETTINGS}
     model = {name: value for name, value in model.items() if value is not None}

@@ -253,7 +253,8 @@ def _verdict(model, config, source, train, held_out):
 
 def _last_losses(log):
     names, *_, last = (line.split(",") for line in log.read_text().splitlines())
-    return {name: float(value) for name, value in zip(names, last, strict=True)}
+    # The logger has columns for validation even where there is none.
+    return {name: float(value) for name, value in zip(names, last, strict=True) if value != "NA"}
 
 
 def summary(results: dict, run_dir: str | os.PathLike) -> str:
