@@ -29,7 +29,7 @@ from sit_keras.optimization import build_optimizer
 from sit_keras.pretrain import SiTPretrainer
 
 # Enough for a verdict on an encoder; the paper's protocols use every image.
-MAX_PROBE_TRAIN, MAX_PROBE_TEST = 10_000, 5_000
+MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
 MAX_VALIDATION_STEPS = 10
 
 

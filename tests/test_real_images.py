@@ -1,0 +1,45 @@
+"""A hundred steps on real images of every source: the losses fall."""
+
+import csv
+
+import pytest
+
+from sit_keras import recipe
+from sit_keras.run import pretrain
+
+SMALL = dict(hidden_dim=48, num_layers=3, num_heads=3, mlp_dim=96, projection_dim=32)
+CASES = {
+    "cifar10": ("native32", {"patch_size": 4}, "tfds"),
+    "cifar100": ("native32", {"patch_size": 4}, "tfds"),
+    "stl10": ("native96", {"patch_size": 12}, "tfds"),
+    "tiny_imagenet": ("native64", {"patch_size": 8}, None),
+    "folder": ("native64", {"patch_size": 8}, None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_losses_fall(name, real_images, tmp_path):
+    preset, changes, folder = CASES[name]
+    data_dir = real_images / folder if folder else tmp_path
+    dataset = name
+    if name == "tiny_imagenet":
+        (tmp_path / "tiny-imagenet-200").symlink_to(real_images / "tiny-imagenet-200")
+    if name == "folder":
+        dataset = f"folder:{real_images / 'photos'}"
+    config = recipe(
+        preset, model_changes={**SMALL, **changes, "drop_path_rate": 0.0}, dataset=dataset,
+        epochs=14, steps_per_epoch=8, batch_size=24, warmup_epochs=1, learning_rate=0.06,
+        sheet_every=14, holdout=0.1,
+    )  # fmt: skip
+    results = pretrain(config, tmp_path / "run", data_dir=data_dir)
+    log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    for loss in ("loss", "val_loss", "reconstruction", "val_reconstruction"):
+        first, last = float(log[0][loss]), float(log[-1][loss])
+        assert last < 0.97 * first, (loss, first, last)
+    for loss in ("rotation", "contrastive"):
+        early = sum(float(row[loss]) for row in log[:3])
+        late = sum(float(row[loss]) for row in log[-3:])
+        assert late < early, loss
+    assert results["linear_accuracy"]["trained"] > 1 / results["num_classes"]
+    assert (tmp_path / "run" / "sheets" / "epoch_0014.png").exists()
