@@ -30,8 +30,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        self._step = epoch * self.params["steps"]
 
     def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
         self._check({name: logs[name] for name in ("loss", *self.model.tasks)})
 
     def on_epoch_end(self, epoch, logs=None):
@@ -41,12 +43,11 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def _check(self, values):
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            step = int(self.model.optimizer.iterations.numpy())
             kept = f"that of epoch {self._epoch}" if self._epoch else "none, this was the first"
             raise NonFiniteLoss(
-                f"After step {step} these are not finite: {', '.join(bad)}. Lower --learning_rate, "
-                "clip the gradients (--clip_norm=1), or train in --precision=float32. The last "
-                f"good checkpoint: {kept}."
+                f"After step {self._step} these are not finite: {', '.join(bad)}. Lower "
+                "--learning_rate, clip the gradients (--clip_norm=1), or train in "
+                f"--precision=float32. The last good checkpoint: {kept}."
             )
 
 
@@ -152,7 +153,7 @@ class SaveState(keras.callbacks.Callback):
         self._encoder_path = encoder_path
 
     def on_epoch_end(self, epoch, logs=None):
-        self._checkpoints.save()
+        self._checkpoints.save((epoch + 1) * self.params["steps"])
         aside = self._encoder_path.with_name(".writing.keras")
         self.model.encoder.save(aside)
         os.replace(aside, self._encoder_path)

@@ -1,10 +1,14 @@
 """Checkpoints from which a run goes on as if it had never stopped."""
 
 import os
+import pathlib
 
 import tensorflow as tf
+from absl import logging
 
 from sit_keras.pretrain import SiTPretrainer
+
+NUM_KEPT = 2
 
 
 class Checkpoints:
@@ -20,30 +24,45 @@ class Checkpoints:
 
     def __init__(self, model: SiTPretrainer, folder: str | os.PathLike):
         model.optimizer.build(model.trainable_variables)
-        self._model = model
+        # Not the optimizer's count, which leaves out the steps that a loss scale skips.
+        self._step = tf.Variable(0, dtype=tf.int64)
         # Keras tracks these in no checkpoint of its own.
         generators = [v.value for v in model.variables if "seed_generator" in v.path]
         self._checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, generators=generators
+            model=model, optimizer=model.optimizer, generators=generators, step=self._step
         )
-        self._manager = tf.train.CheckpointManager(self._checkpoint, os.fspath(folder), 2)
+        self._folder = pathlib.Path(folder)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), NUM_KEPT)
 
-    @property
-    def step(self) -> int:
-        """The optimizer steps taken so far."""
-        return int(self._model.optimizer.iterations.numpy())
-
-    def save(self) -> None:
-        """Writes the present state."""
-        self._manager.save(checkpoint_number=self.step)
+    def save(self, step: int) -> None:
+        """Writes the present state, reached after `step` steps."""
+        self._step.assign(step)
+        self._manager.save(checkpoint_number=step)
 
     def restore(self) -> int:
-        """Loads the latest state, if there is one.
+        """Loads the latest state that can be read; broken ones are named and passed over.
 
         Returns:
-            The step it was taken at; 0 where there is none.
+            The step it was taken after; 0 where there is no checkpoint.
+
+        Raises:
+            ValueError: if there are checkpoints and none can be read.
         """
-        latest = self._manager.latest_checkpoint
-        if latest:
-            self._checkpoint.restore(latest).assert_existing_objects_matched()
-        return self.step
+        # The files themselves, not the manager's list, which may be lost or stale.
+        files = self._folder.glob("ckpt-*.index")
+        steps = sorted((int(file.stem.removeprefix("ckpt-")) for file in files), reverse=True)
+        for step in steps:
+            path = self._folder / f"ckpt-{step}"
+            try:
+                self._checkpoint.restore(str(path)).assert_existing_objects_matched()
+            except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                logging.warning("The checkpoint %s cannot be read (%s).", path, reason)
+            else:
+                return int(self._step.numpy())
+        if steps:
+            raise ValueError(
+                f"None of the {len(steps)} checkpoints in {self._folder} can be read. Put back a "
+                "copy, or remove the folder to train from the beginning."
+            )
+        return 0

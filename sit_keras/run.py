@@ -195,6 +195,8 @@ def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
     start_step = checkpoints.restore()
     if start_step:
         print(f"Going on from step {start_step} of {run_dir}.")
+    epochs_done = start_step // steps_per_epoch
+    _forget_later_epochs(run_dir / "log.csv", epochs_done)
     end_step = steps_per_epoch * config.epochs
     validation = _validation_views(config, train, held_out, two_views)
     sample = next(iter(validation))
@@ -213,7 +215,7 @@ def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
     start = time.monotonic()
     model.fit(
         step_views(train, two_views, config.batch_size, start_step, end_step),
-        initial_epoch=start_step // steps_per_epoch,
+        initial_epoch=epochs_done,
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation_data=validation if len(held_out) else None,
@@ -222,6 +224,13 @@ def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
         verbose=0,
     )
     return time.monotonic() - start
+
+
+def _forget_later_epochs(log, epochs_done):
+    """Takes the epochs out of the log that were logged but not saved before a run was cut off."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)  # the first has the names
+        log.write_text("".join(lines[: epochs_done + 1]))
 
 
 def _validation_views(config, train, held_out, two_views):
