@@ -11,7 +11,7 @@ import sys
 from absl import app, flags, logging
 
 from sit_keras import config as sit_config
-from sit_keras import presets, recipe, run
+from sit_keras import distribution, presets, recipe, run
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -33,6 +33,13 @@ RUN_DIR = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS. Default: ~/tensorflow_datasets.")
 DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Download and prepare a missing data set. Off, no network is used."
+)
+STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    distribution.STRATEGIES,
+    "one device; mirrored over all GPUs of this machine; auto: mirrored where there are several. "
+    "The batch is shared among them, and the result does not depend on their number.",
 )
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
@@ -98,7 +105,7 @@ def main(argv):
         return
     label = config.dataset.replace(":", "-").replace("/", "-")
     run_dir = RUN_DIR.value or f"runs/{label}-{config.preset}-seed{config.seed}"
-    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
+    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, STRATEGY.value)
     print(run.summary(results, run_dir))
 
 
@@ -107,3 +114,5 @@ if __name__ == "__main__":
         app.run(main)
     except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"train.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ntrain.py: stopped. The same command goes on after the last finished epoch.")

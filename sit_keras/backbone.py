@@ -11,7 +11,7 @@ from keras import ops
 
 from sit_keras.config import NUM_CHANNELS, SiTConfig, from_dict, to_dict
 from sit_keras.heads import ReconstructionHead, projection_head, rotation_head
-from sit_keras.layers import EncoderBlock, PatchEmbedding, PrefixTokens
+from sit_keras.layers import EncoderBlock, PatchEmbedding, PrefixTokens, Seed
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
@@ -20,6 +20,7 @@ class SiTEncoder(keras.Model):
 
     Args:
         config: SiTConfig.
+        seed: int, None or a `keras.random.SeedGenerator`. Of the drop-path noise.
 
     Input:
         images: (B, H, W, C) float, normalised by `sit_keras.data.normalize`.
@@ -32,7 +33,7 @@ class SiTEncoder(keras.Model):
         Atito et al. 2021, SiT: Self-supervised vIsion Transformer, section 3.
     """
 
-    def __init__(self, config: SiTConfig, **kwargs):
+    def __init__(self, config: SiTConfig, seed: Seed = None, **kwargs):
         # === Layers ===
         rates = [
             config.drop_path_rate * i / max(1, config.num_layers - 1)
@@ -48,6 +49,7 @@ class SiTEncoder(keras.Model):
                 config.mlp_dim,
                 drop_path_rate=rate,
                 layer_norm_epsilon=config.layer_norm_epsilon,
+                seed=seed,
                 name=f"block_{i}",
             )
             for i, rate in enumerate(rates)
@@ -79,27 +81,29 @@ class SiTEncoder(keras.Model):
         return cls(**values)
 
 
-def build_encoder(config: SiTConfig) -> SiTEncoder:
+def build_encoder(config: SiTConfig, seed: Seed = None) -> SiTEncoder:
     """Returns an untrained encoder.
 
     Args:
         config: SiTConfig, for example `sit_keras.presets()["native32"]`.
+        seed: as for `SiTEncoder`.
     """
-    return SiTEncoder(config, name="sit_encoder")
+    return SiTEncoder(config, seed, name="sit_encoder")
 
 
-def build_ssl_model(config: SiTConfig) -> keras.Model:
+def build_ssl_model(config: SiTConfig, seed: Seed = None) -> keras.Model:
     """Returns the encoder with its three pretext heads.
 
     Args:
         config: SiTConfig.
+        seed: as for `SiTEncoder`.
 
     Returns:
         A functional model from images (B, H, W, C) to a dict: `rotation` (B, 4) logits,
         `contrastive` (B, projection_dim), `reconstruction` (B, H, W, C). Its encoder is the layer
         `sit_encoder`.
     """
-    encoder = build_encoder(config)
+    encoder = build_encoder(config, seed)
     images = keras.Input((*config.input_size, NUM_CHANNELS), name="images")
     tokens = encoder(images)
     reconstruction_head = ReconstructionHead(

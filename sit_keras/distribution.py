@@ -1,6 +1,29 @@
 """What a step needs to know of its replicas. Everything is the identity on one replica."""
 
+import keras
 import tensorflow as tf
+
+from sit_keras.config import check_choice
+
+STRATEGIES = ("auto", "one", "mirrored")
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Returns the strategy that shares each batch among the devices of this machine.
+
+    Args:
+        name: str. `one` device; `mirrored` over all GPUs, or all logical CPUs if none; `auto`
+            takes the second where there are several GPUs.
+
+    Raises:
+        ValueError: for another name.
+    """
+    check_choice("strategy", name, STRATEGIES)
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "one" or (name == "auto" and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def num_replicas() -> int:
@@ -31,3 +54,17 @@ def reduce_sum(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return gradients
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+
+class ReplicaSeed(keras.random.SeedGenerator):
+    """A seed generator with other numbers on each replica, where Keras' own gives all the same."""
+
+    def next(self, ordered=True):
+        seed = super().next(ordered)
+        if num_replicas() == 1:
+            return seed
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        folded = tf.random.experimental.stateless_fold_in(
+            tf.cast(seed, tf.int32), tf.cast(replica, tf.int32)
+        )
+        return tf.cast(folded, seed.dtype)

@@ -11,6 +11,9 @@ from keras import ops
 INIT_STD = 0.02
 
 
+Seed = int | keras.random.SeedGenerator | None
+
+
 def normal_init():
     return keras.initializers.RandomNormal(stddev=INIT_STD)
 
@@ -163,21 +166,26 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
+def _seed_and_generator(seed: Seed):
+    """Returns what goes into a config, and what draws."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        return None, seed
+    return seed, keras.random.SeedGenerator(seed)
+
+
 @keras.saving.register_keras_serializable(package="sit_keras")
 class DropPath(keras.layers.Layer):
     """Stochastic depth: drops a residual branch, per sample, and rescales the ones kept.
 
     Args:
         rate: float in [0, 1). Chance that a sample's branch is dropped.
-        seed: int or None.
+        seed: int, None or a `keras.random.SeedGenerator`, which layers may share.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: Seed = None, **kwargs):
         super().__init__(**kwargs)
         self.rate = rate
-        self.seed = seed
-        if rate > 0:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed, self.seed_generator = _seed_and_generator(seed)
 
     def call(self, x, training=False):
         if not training or self.rate == 0:
@@ -203,6 +211,7 @@ class EncoderBlock(keras.layers.Layer):
         mlp_dim: int. Hidden width of the MLP.
         drop_path_rate: float. Stochastic depth on both branches.
         layer_norm_epsilon: float.
+        seed: as for `DropPath`.
 
     Call arguments:
         x: (B, T, D).
@@ -217,6 +226,7 @@ class EncoderBlock(keras.layers.Layer):
         mlp_dim: int,
         drop_path_rate: float = 0.0,
         layer_norm_epsilon: float = 1e-6,
+        seed: Seed = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -224,6 +234,7 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_dim = mlp_dim
         self.drop_path_rate = drop_path_rate
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.seed, self._generator = _seed_and_generator(seed)
 
     def build(self, input_shape):
         width = input_shape[-1]
@@ -243,8 +254,16 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_norm = norm("mlp_norm")
         self.mlp_in = dense(self.mlp_dim, "mlp_in")
         self.mlp_out = dense(width, "mlp_out")
-        self.drop_path = DropPath(self.drop_path_rate, name="drop_path", dtype=self.dtype_policy)
-        for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp_in):
+        self.drop_path = DropPath(
+            self.drop_path_rate, self._generator, name="drop_path", dtype=self.dtype_policy
+        )
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.mlp_norm,
+            self.mlp_in,
+            self.drop_path,
+        ):
             layer.build(input_shape)
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
 
@@ -263,4 +282,5 @@ class EncoderBlock(keras.layers.Layer):
             "mlp_dim": self.mlp_dim,
             "drop_path_rate": self.drop_path_rate,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "seed": self.seed,
         }

@@ -78,7 +78,8 @@ class SiTPretrainer(keras.Model):
         self.negatives = negatives
         self.clip_norm = clip_norm
 
-        self.network = build_ssl_model(config)
+        noise = distribution.ReplicaSeed(name="seed_generator")
+        self.network = build_ssl_model(config, noise)
         if weighting == "uncertainty":
             self.weighting = UncertaintyWeighting(self.tasks, name="weighting")
         else:
@@ -193,7 +194,8 @@ class SiTPretrainer(keras.Model):
                 f"{views['corrupted'].shape}: make them with TwoViews({self.config.square_size})."
             )
         if batch is not None:
-            check_batch(batch, self.tasks)
+            compared = distribution.num_replicas() if self.negatives == "global" else 1
+            check_batch(batch * compared, self.tasks)
 
     def task_gradient_norms(self, views: dict) -> dict[str, tf.Tensor]:
         """Measures how hard each weighted task pulls at the encoder (the task ledger).

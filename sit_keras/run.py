@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import callbacks
+from sit_keras import callbacks, distribution
 from sit_keras._version import VERSION
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.config import RunConfig, differences, from_dict, save_json
@@ -43,12 +43,12 @@ def describe(config: RunConfig, data_dir: str | None = None, download: bool = Fa
     Returns:
         A dict of the numbers of images, steps and parameters.
     """
-    num_images = count_train_images(config.dataset, data_dir, download)
-    num_kept = num_images - round(config.holdout * num_images)
-    steps = _steps_per_epoch(config, num_kept)
+    num_images, num_labelled = count_train_images(config.dataset, data_dir, download)
+    num_held_out = round(config.holdout * (num_labelled or num_images))
+    steps = _steps_per_epoch(config, num_images - num_held_out)
     return {
-        "train_images": num_images,
-        "held_out_images_at_most": num_images - num_kept,
+        "train_images": num_images - num_held_out,
+        "held_out_images": num_held_out,
         "steps_per_epoch": steps,
         "steps": steps * config.epochs,
         "views_per_step": 2 * config.batch_size,
@@ -63,6 +63,7 @@ def pretrain(
     run_dir: str | os.PathLike,
     data_dir: str | None = None,
     download: bool = False,
+    strategy: str = "auto",
 ) -> dict:
     """Pre-trains an encoder and judges it, writing everything to one folder.
 
@@ -74,6 +75,7 @@ def pretrain(
         run_dir: the folder. Gets `config.json`, `encoder.keras`, `results.json`, `log.csv`,
             `tensorboard/`, `sheets/` and `checkpoints/`.
         data_dir, download: as for `sit_keras.data.load_source`.
+        strategy: str. As for `distribution.make_strategy`; a run may go on under another one.
 
     Returns:
         The results, as in `results.json`.
@@ -104,18 +106,12 @@ def pretrain(
         print("The loss adds log(alpha) of each task, so it can fall below zero.")
 
     with _precision(config.precision), _full_disk_explained(run_dir):
-        keras.utils.set_random_seed(config.seed)
-        model = SiTPretrainer(
-            config.model,
-            tasks=config.tasks,
-            weighting=config.weighting,
-            task_weights=config.task_weights,
-            temperature=config.temperature,
-            negatives=config.negatives,
-            clip_norm=config.clip_norm,
+        with distribution.make_strategy(strategy).scope():
+            model = _build(config, steps_per_epoch)
+            checkpoints = Checkpoints(model, run_dir / "checkpoints")
+        seconds = _fit(
+            model, checkpoints, config, run_dir, train, held_out, two_views, steps_per_epoch
         )
-        model.compile(build_optimizer(model, config, steps_per_epoch))
-        seconds = _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch)
         results = {
             "steps": steps_per_epoch * config.epochs,
             "train_seconds": round(seconds, 1),
@@ -124,6 +120,27 @@ def pretrain(
         }
         (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
+
+
+def _build(config, steps_per_epoch):
+    replicas = distribution.num_replicas()
+    if config.batch_size % replicas:
+        raise ValueError(
+            f"A batch of {config.batch_size} does not divide among {replicas} replicas: use a "
+            f"multiple of {replicas}."
+        )
+    keras.utils.set_random_seed(config.seed)
+    model = SiTPretrainer(
+        config.model,
+        tasks=config.tasks,
+        weighting=config.weighting,
+        task_weights=config.task_weights,
+        temperature=config.temperature,
+        negatives=config.negatives,
+        clip_norm=config.clip_norm,
+    )
+    model.compile(build_optimizer(model, config, steps_per_epoch))
+    return model
 
 
 def _steps_per_epoch(config, num_images):
@@ -189,16 +206,16 @@ def _full_disk_explained(run_dir):
         ) from error
 
 
-def _fit(model, config, run_dir, train, held_out, two_views, steps_per_epoch):
+def _fit(model, checkpoints, config, run_dir, train, held_out, two_views, steps_per_epoch):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
-    checkpoints = Checkpoints(model, run_dir / "checkpoints")
     start_step = checkpoints.restore()
     if start_step:
         print(f"Going on from step {start_step} of {run_dir}.")
     epochs_done = start_step // steps_per_epoch
     _forget_later_epochs(run_dir / "log.csv", epochs_done)
     end_step = steps_per_epoch * config.epochs
-    validation = _validation_views(config, train, held_out, two_views)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    validation = _validation_views(config, train, held_out, two_views, replicas)
     sample = next(iter(validation))
 
     parts = [callbacks.StopOnNonFinite(), callbacks.TaskLedger(sample)]
@@ -233,10 +250,10 @@ def _forget_later_epochs(log, epochs_done):
         log.write_text("".join(lines[: epochs_done + 1]))
 
 
-def _validation_views(config, train, held_out, two_views):
+def _validation_views(config, train, held_out, two_views, replicas):
     """The same views every epoch, other ones than training's; of training images if none else."""
-    watched = held_out if len(held_out) >= min(config.batch_size, 8) else train
-    batch_size = min(config.batch_size, len(watched))
+    watched = held_out if len(held_out) >= min(config.batch_size, 8 * replicas) else train
+    batch_size = min(config.batch_size, len(watched)) // replicas * replicas
     steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
     two_views = dataclasses.replace(two_views, seed=two_views.seed + 1)
     return step_views(watched, two_views, batch_size, 0, steps, shuffle=False).cache()

@@ -181,6 +181,7 @@ def test_a_folder_that_cannot_be_written():
 def test_describe_builds_nothing_big():
     summary = describe(recipe("paper", dataset="digits", batch_size=288))
     assert summary["parameters"] == 86_786_823
+    assert (summary["train_images"], summary["held_out_images"]) == (1365, 72)
     assert summary["steps_per_epoch"] == 4 and summary["views_per_step"] == 576
 
 

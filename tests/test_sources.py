@@ -78,7 +78,7 @@ def test_sub_folders_are_classes(tmp_path):
     assert train.class_names == ("cat", "dog") and test is None
     assert [pathlib.Path(p).name for p in train.items] == ["1.jpg", "2.png", "3.jpeg"]
     assert train.labels.tolist() == [0, 0, 1]
-    assert count_train_images(f"folder:{tmp_path}") == 3
+    assert count_train_images(f"folder:{tmp_path}") == (3, 3)
 
 
 @pytest.mark.parametrize("names", [("1.jpg", "2.jpg"), ("1.jpg", "cat/2.jpg"), ("all/1.jpg",)])
@@ -87,6 +87,7 @@ def test_images_without_classes(tmp_path, names):
         save(tmp_path / name)
     train, _ = load_folder(tmp_path, strict=True)
     assert train.class_names == () and (train.labels == -1).all() and len(train) == len(names)
+    assert count_train_images(f"folder:{tmp_path}") == (len(names), 0)
 
 
 def test_train_and_val_are_splits(tmp_path):
@@ -173,7 +174,7 @@ def test_unlabelled_images_are_no_classes():
 def test_digits():
     source = load_source("digits")
     assert source.train.items.shape == (1437, 8, 8, 3) and len(source.test) == 360
-    assert count_train_images("digits") == 1437
+    assert count_train_images("digits") == (1437, 1437)
     assert source.train.items.max() == 255
     assert np.bincount(source.test.labels).min() >= 34
     train = {image.tobytes() for image in source.train.items}
@@ -190,12 +191,13 @@ def test_unknown_and_missing_data_sets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "train", "test", "size"), [("cifar100", 3000, 1000, 32), ("stl10", 1200, 400, 96)]
+    ("name", "train", "labelled", "test", "size"),
+    [("cifar100", 3000, 3000, 1000, 32), ("stl10", 1200, 500, 400, 96)],
 )
-def test_tfds(real_images, name, train, test, size):
+def test_tfds(real_images, name, train, labelled, test, size):
     source = load_source(name, real_images / "tfds")
     assert source.train.items.shape == (train, size, size, 3)
-    assert count_train_images(name, real_images / "tfds") == train
+    assert count_train_images(name, real_images / "tfds") == (train, labelled)
     assert len(source.test) == test and source.test.class_labels().min() == 0
 
 

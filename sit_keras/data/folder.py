@@ -72,13 +72,7 @@ def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageS
     Raises:
         ValueError: if the folder is missing, holds no image, or (strict) holds a broken one.
     """
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"No folder {root}: give the folder of your images as folder:PATH.")
-    train_root = root / "train" if (root / "train").is_dir() else root
-    test_root = None
-    if train_root != root:
-        test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    train_root, test_root = _split_folders(path)
     train = _load_split(train_root, _class_folders(train_root), strict)
     if test_root is None:
         return train, None
@@ -92,12 +86,22 @@ def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageS
     return train, _load_split(test_root, train.class_names, strict)
 
 
-def count_images(path: str | os.PathLike) -> int:
-    """Counts the image files that `load_folder` would train on, without opening them."""
+def count_images(path: str | os.PathLike) -> tuple[int, int]:
+    """Counts the files `load_folder` would train on, all and labelled, without opening them."""
+    train_root, _ = _split_folders(path)
+    count = len(_image_files(train_root))
+    return count, count if _class_folders(train_root) else 0
+
+
+def _split_folders(path) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """The folders of the training and of the test images, if there are such."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"No folder {root}: give the folder of your images as folder:PATH.")
-    return len(_image_files(root / "train" if (root / "train").is_dir() else root))
+    if not (root / "train").is_dir():
+        return root, None
+    tests = (root / name for name in TEST_FOLDERS)
+    return root / "train", next((test for test in tests if test.is_dir()), None)
 
 
 def _image_files(root: pathlib.Path) -> list[pathlib.Path]:

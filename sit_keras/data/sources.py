@@ -71,14 +71,22 @@ def load_source(
 
 def count_train_images(
     name: str, data_dir: str | os.PathLike | None = None, download: bool = False
-) -> int:
-    """Counts the images that `load_source` would train on, without reading them."""
+) -> tuple[int, int]:
+    """Counts the images that `load_source` would train on, without reading them.
+
+    Args:
+        name, data_dir, download: as for `load_source`.
+
+    Returns:
+        All of them, and those with a label.
+    """
     if name == "digits":
-        return NUM_DIGITS_TRAIN
+        return NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN
     if name.startswith("folder:"):
         return count_images(name.removeprefix("folder:"))
     splits = _prepared_builder(name, data_dir, download).info.splits
-    return sum(splits[split].num_examples for split in TFDS_SPLITS[name])
+    counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
+    return sum(counts.values()), counts["train"]
 
 
 def _load_digits() -> Source:
