@@ -8,6 +8,7 @@ import pathlib
 import platform
 import time
 
+import filelock
 import keras
 import numpy as np
 import tensorflow as tf
@@ -95,17 +96,16 @@ def pretrain(
     train, held_out = hold_out(source.train, config.holdout, config.seed)
     steps_per_epoch = _steps_per_epoch(config, len(train))
     two_views = TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
-    _write_settings(run_dir, config)
-    print(
-        f"{config.dataset}: {len(train)} images to train on, {len(held_out)} held out; "
-        f"{steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} epochs.\n"
-        f"{config.preset}: {config.model.num_parameters:,} parameters at "
-        f"{config.model.square_size} px."
-    )
-    if config.weighting == "uncertainty":
-        print("The loss adds log(alpha) of each task, so it can fall below zero.")
-
-    with _precision(config.precision), _full_disk_explained(run_dir):
+    with _sole_run(run_dir), _precision(config.precision), _full_disk_explained(run_dir):
+        save_json(config, run_dir / "config.json", versions=_versions())
+        print(
+            f"{config.dataset}: {len(train)} images to train on, {len(held_out)} held out; "
+            f"{steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} "
+            f"epochs.\n{config.preset}: {config.model.num_parameters:,} parameters at "
+            f"{config.model.square_size} px."
+        )
+        if config.weighting == "uncertainty":
+            print("The loss adds log(alpha) of each task, so it can fall below zero.")
         with distribution.make_strategy(strategy).scope():
             model = _build(config, steps_per_epoch)
             checkpoints = Checkpoints(model, run_dir / "checkpoints")
@@ -162,15 +162,26 @@ def _refuse_another_run(run_dir, config):
         )
 
 
-def _write_settings(run_dir, config):
+@contextlib.contextmanager
+def _sole_run(run_dir):
+    """Makes the folder and keeps other processes out; the lock dies with the process."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        save_json(config, run_dir / "config.json", versions=_versions())
+        lock = filelock.FileLock(run_dir / ".lock", blocking=False)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise ValueError(
+            f"Another process is training in {run_dir}: wait for it, or give another --run_dir."
+        ) from error
     except OSError as error:
         raise OSError(
             f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
             "with --run_dir."
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _versions():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sit_keras import CorruptionConfig, SiTConfig, load_encoder, recipe
 from sit_keras.callbacks import NonFiniteLoss
-from sit_keras.run import describe, pretrain
+from sit_keras.run import _sole_run, describe, pretrain
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = recipe(
@@ -176,6 +176,25 @@ def test_settings_that_cannot_train_are_refused(tmp_path):
 def test_a_folder_that_cannot_be_written():
     with pytest.raises(OSError, match="Cannot write to the run folder /proc/sit"):
         pretrain(TINY, "/proc/sit")
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path):
+    """The second is refused while the first lives; killed, it leaves nothing in the way."""
+    script = (
+        "import sys, time, pathlib\n"
+        "from sit_keras.run import _sole_run\n"
+        "with _sole_run(pathlib.Path(sys.argv[1])):\n"
+        "    print('locked', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdout.readline() == "locked\n"
+        with pytest.raises(ValueError, match="Another process is training in"):
+            pretrain(TINY, tmp_path / "run")
+        first.kill()
+    with _sole_run(tmp_path / "run"):
+        pass
 
 
 def test_describe_builds_nothing_big():
