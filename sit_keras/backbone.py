@@ -30,7 +30,7 @@ class SiTEncoder(keras.Model):
         LayerNorm.
 
     Reference:
-        Atito et al. 2021, SiT: Self-supervised vIsion Transformer, section 3.
+        Atito et al. 2021, SiT: Self-supervised vIsion Transformer, arXiv:2104.03602.
     """
 
     def __init__(self, config: SiTConfig, seed: Seed = None, **kwargs):

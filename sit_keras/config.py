@@ -116,7 +116,7 @@ def _next_multiple(value: int, of: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ViewConfig:
-    """How a clean view is cut out of an image (paper, section on data augmentation).
+    """How a clean view is cut out of an image.
 
     Args:
         crop_area: (low, high) share of the image's area that a random crop keeps.

@@ -44,7 +44,7 @@ class SiTPretrainer(keras.Model):
         ValueError: for unknown tasks or weights that do not fit them.
 
     Reference:
-        Atito et al. 2021, SiT: Self-supervised vIsion Transformer, section 3.
+        Atito et al. 2021, SiT: Self-supervised vIsion Transformer, arXiv:2104.03602.
 
     Example:
         ```
@@ -67,8 +67,8 @@ class SiTPretrainer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        config.square_size  # noqa: B018 - refuses images that a quarter turn would not fit
         self.config = config
+        self.size = config.square_size  # refuses images that a quarter turn would not fit
         self.tasks = check_tasks(tasks)
         check_weighting(weighting, self.tasks, task_weights)
         check_choice("negatives", negatives, ("global", "local"))
@@ -187,11 +187,11 @@ class SiTPretrainer(keras.Model):
                 f"sit_keras.data.pair_views; received {tf.nest.map_structure(type, views)}."
             )
         batch, num_views, *shape = views["corrupted"].shape
-        expected = (*self.config.input_size, 3)
+        expected = (self.size, self.size, 3)
         if num_views != 2 or tuple(shape) != expected:
             raise ValueError(
                 f"Expected views (B, 2, {', '.join(map(str, expected))}), received "
-                f"{views['corrupted'].shape}: make them with TwoViews({self.config.square_size})."
+                f"{views['corrupted'].shape}: make them with TwoViews({self.size})."
             )
         if batch is not None:
             compared = distribution.num_replicas() if self.negatives == "global" else 1

@@ -142,3 +142,14 @@ def test_fixed_weights():
     weighting = FixedWeighting(tuple(LOSSES), (2, 1, 0.5))
     assert float(weighting(TENSORS)) == pytest.approx(3.4)
     assert weighting.trainable_variables == []
+
+
+def test_a_weighting_rebuilds_from_its_config():
+    for weighting in (
+        UncertaintyWeighting(("rotation", "contrastive"), name="mine"),
+        FixedWeighting(("rotation", "contrastive"), (2.0, 3.0), name="mine"),
+    ):
+        twin = type(weighting).from_config(weighting.get_config())
+        assert twin.get_config() == weighting.get_config()
+        assert float(twin(TENSORS)) == pytest.approx(float(weighting(TENSORS)))
+        assert twin.tasks == ("rotation", "contrastive") and twin.name == "mine"

@@ -27,7 +27,7 @@ class TwoViews:
     """Makes the two corrupted and clean views of a batch, and their rotation labels.
 
     Flip comes before the rotation and the rotation last: the other way round a flipped quarter turn
-    cannot be told from the opposite one (paper, section 3.3).
+    cannot be told from the opposite one, as the paper notes and its first release overlooked.
 
     Args:
         size: int. Side S of the views in pixels.
