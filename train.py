@@ -10,8 +10,10 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import config as sit_config
 from sit_keras import distribution, presets, recipe, run
+from sit_keras.callbacks import Stopped
+from sit_keras.config import TASKS, RunConfig
+from sit_keras.config_json import to_dict
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -62,7 +64,7 @@ flags.DEFINE_float("min_learning_rate", None, "Where the cosine ends.")
 flags.DEFINE_integer("warmup_epochs", None, "Epochs of linear warm-up.")
 flags.DEFINE_float("weight_decay", None, "Decoupled weight decay of AdamW.")
 flags.DEFINE_float("clip_norm", None, "Clip the global norm of the gradients at this.")
-flags.DEFINE_list("tasks", None, f"Comma-separated subset of {', '.join(sit_config.TASKS)}.")
+flags.DEFINE_list("tasks", None, f"Comma-separated subset of {', '.join(TASKS)}.")
 flags.DEFINE_string("weighting", None, "uncertainty (learned weights) or fixed.")
 flags.DEFINE_list("task_weights", None, "One fixed weight per task, in the order of the tasks.")
 flags.DEFINE_float("temperature", None, "Temperature of the contrastive loss.")
@@ -82,7 +84,7 @@ def numbers(flag: str, values: list[str]) -> tuple[float, ...]:
         raise ValueError(f"--{flag} takes numbers, such as 1,0.5,2; received {values}.") from error
 
 
-def resolve() -> sit_config.RunConfig:
+def resolve() -> RunConfig:
     """Returns the settings that the flags ask for."""
     given = {name: flags.FLAGS[name].value for name in SETTINGS}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -101,7 +103,7 @@ def main(argv):
     config = resolve()
     if DRY_RUN.value:
         summary = run.describe(config, DATA_DIR.value, DOWNLOAD.value)
-        print(json.dumps({**sit_config.to_dict(config), "resolved": summary}, indent=2))
+        print(json.dumps({**to_dict(config), "resolved": summary}, indent=2))
         return
     label = config.dataset.replace(":", "-").replace("/", "-")
     run_dir = RUN_DIR.value or f"runs/{label}-{config.preset}-seed{config.seed}"
@@ -112,7 +114,5 @@ def main(argv):
 if __name__ == "__main__":
     try:
         app.run(main)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, Stopped) as error:
         sys.exit(f"train.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\ntrain.py: stopped. The same command goes on after the last finished epoch.")

@@ -9,7 +9,8 @@ import os
 import keras
 from keras import ops
 
-from sit_keras.config import NUM_CHANNELS, SiTConfig, from_dict, to_dict
+from sit_keras.config import NUM_CHANNELS, SiTConfig
+from sit_keras.config_json import from_dict, to_dict
 from sit_keras.heads import ReconstructionHead, projection_head, rotation_head
 from sit_keras.layers import EncoderBlock, PatchEmbedding, PrefixTokens, Seed
 

@@ -1,9 +1,12 @@
 """What happens around the steps of a run: the ledger, neighbours, sheets, files, the report."""
 
+import contextlib
 import math
 import os
 import pathlib
+import signal
 import sys
+import threading
 import time
 
 import keras
@@ -21,19 +24,43 @@ class NonFiniteLoss(ArithmeticError):
     """A loss became NaN or infinite."""
 
 
+class Stopped(Exception):
+    """Somebody asked the run to stop, and it did, with its state saved."""
+
+
+class Position(keras.callbacks.Callback):
+    """Counts the steps of the whole run, for the callbacks behind it.
+
+    Args:
+        step: int. Steps taken before.
+    """
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+
+
 class StopOnNonFinite(keras.callbacks.Callback):
     """Raises `NonFiniteLoss` at the very step at which a loss is NaN or infinite.
 
     At the end of an epoch it also looks at the weights, which a last step may have shattered, so
     that a callback behind it never saves a broken state.
+
+    Args:
+        position: Position.
     """
+
+    def __init__(self, position: Position):
+        super().__init__()
+        self._position = position
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._step = epoch * self.params["steps"]
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
         self._check({name: logs[name] for name in ("loss", *self.model.tasks)})
 
     def on_epoch_end(self, epoch, logs=None):
@@ -45,10 +72,63 @@ class StopOnNonFinite(keras.callbacks.Callback):
         if bad:
             kept = f"that of epoch {self._epoch}" if self._epoch else "none, this was the first"
             raise NonFiniteLoss(
-                f"After step {self._step} these are not finite: {', '.join(bad)}. Lower "
+                f"After step {self._position.step} these are not finite: {', '.join(bad)}. Lower "
                 "--learning_rate, clip the gradients (--clip_norm=1), or train in "
                 f"--precision=float32. The last good checkpoint: {kept}."
             )
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """On Ctrl-C or SIGTERM saves the state after the step at hand and raises `Stopped`.
+
+    A second signal ends the process at once. It belongs behind `SaveState`.
+
+    Args:
+        checkpoints: Checkpoints.
+        position: Position.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, position: Position):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._position = position
+        self._received = None
+
+    @contextlib.contextmanager
+    def listening(self):
+        """Catches the signals while the context lasts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may listen
+            return
+        before = {each: signal.signal(each, self._note) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _note(self, number, frame):
+        self._received = signal.Signals(number).name
+        print(
+            f"\n{self._received}: saving after this step; once more to leave at once.", flush=True
+        )
+        signal.signal(number, signal.SIG_DFL)
+
+    def on_train_batch_end(self, batch, logs=None):
+        is_last = batch + 1 == self.params["steps"]  # then the epoch is about to be saved whole
+        if self._received and not is_last:
+            self._checkpoints.save(self._position.step)
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._received:
+            self._stop()
+
+    def _stop(self):
+        raise Stopped(
+            f"Stopped by {self._received} and saved after step {self._position.step}. The same "
+            "command goes on from there."
+        )
 
 
 class TaskLedger(keras.callbacks.Callback):
@@ -110,16 +190,18 @@ class Sheets(keras.callbacks.Callback):
         views: a batch of views; the first eight images are shown, one view of each.
         folder: pathlib.Path.
         every: int. Epochs.
+        epochs: int. Of the whole run.
     """
 
-    def __init__(self, views: dict, folder: pathlib.Path, every: int):
+    def __init__(self, views: dict, folder: pathlib.Path, every: int, epochs: int):
         super().__init__()
+        self._epochs = epochs
         self._views = {name: value[:8, 0] for name, value in views.items()}
         self._folder = folder
         self._every = every
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self._every == 0 or epoch + 1 == self.params["epochs"]:
+        if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             self.write(self._folder / f"epoch_{epoch + 1:04d}.png")
 
     def write(self, path: pathlib.Path) -> None:
@@ -144,35 +226,43 @@ class SaveState(keras.callbacks.Callback):
 
     Args:
         checkpoints: Checkpoints.
+        position: Position.
         encoder_path: pathlib.Path. Of the `.keras` file.
     """
 
-    def __init__(self, checkpoints: Checkpoints, encoder_path: pathlib.Path):
+    def __init__(self, checkpoints: Checkpoints, position: Position, encoder_path: pathlib.Path):
         super().__init__()
         self._checkpoints = checkpoints
+        self._position = position
         self._encoder_path = encoder_path
 
     def on_epoch_end(self, epoch, logs=None):
-        self._checkpoints.save((epoch + 1) * self.params["steps"])
+        self._checkpoints.save(self._position.step)
         aside = self._encoder_path.with_name(".writing.keras")
         self.model.encoder.save(aside)
         os.replace(aside, self._encoder_path)
 
 
 class Report(keras.callbacks.Callback):
-    """Shows a progress bar for the epoch, then one line of everything it measured."""
+    """Shows a progress bar for the epoch, then one line of everything it measured.
 
-    def on_train_begin(self, logs=None):
-        print(
-            "Per task: raw loss, accuracy, learned alpha, x its weight in the loss, and its share "
-            "of the pull at the encoder."
-        )
-        self._start = time.monotonic()
+    Args:
+        epochs: int. Of the whole run.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self._epochs = epochs
         self._first_epoch = None
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch is None:
+            print(
+                "Per task: raw loss, accuracy, learned alpha, x its weight in the loss, and its "
+                "share of the pull at the encoder."
+            )
             self._first_epoch = epoch
+            self._start = time.monotonic()
         self._epoch_start = time.monotonic()
         self._bar = keras.utils.Progbar(self.params["steps"], verbose=int(sys.stdout.isatty()))
 
@@ -183,7 +273,7 @@ class Report(keras.callbacks.Callback):
         if sys.stdout.isatty():
             print("\r\x1b[K", end="")  # the line replaces the bar
         now = time.monotonic()
-        epochs = self.params["epochs"]
+        epochs = self._epochs
         left = (now - self._start) / (epoch + 1 - self._first_epoch) * (epochs - epoch - 1)
         parts = [f"epoch {epoch + 1:{len(str(epochs))}}/{epochs}", f"loss {logs['loss']:.3f}"]
         parts += [self._task(task, logs) for task in self.model.tasks]

@@ -15,9 +15,8 @@ from sit_keras.config import (
     check_choice,
     check_tasks,
     check_weighting,
-    from_dict,
-    to_dict,
 )
+from sit_keras.config_json import from_dict, to_dict
 from sit_keras.losses import nt_xent, reconstruction_l1, rotation_cross_entropy
 from sit_keras.weighting import FixedWeighting, UncertaintyWeighting
 

@@ -5,18 +5,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import time
 
-import filelock
 import keras
-import numpy as np
-import tensorflow as tf
 
 from sit_keras import callbacks, distribution
-from sit_keras._version import VERSION
 from sit_keras.checkpoint import Checkpoints
-from sit_keras.config import RunConfig, differences, from_dict, save_json
+from sit_keras.config import RunConfig
 from sit_keras.data import (
     TwoViews,
     count_steps,
@@ -28,6 +23,14 @@ from sit_keras.data import (
 from sit_keras.evaluation import judge, verdict_table
 from sit_keras.optimization import build_optimizer
 from sit_keras.pretrain import SiTPretrainer
+from sit_keras.run_folder import (
+    forget_later_epochs,
+    full_disk_explained,
+    last_losses,
+    refuse_another_run,
+    sole_run,
+    write_settings,
+)
 
 # Enough for a verdict on an encoder; the paper's protocols use every image.
 MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
@@ -68,7 +71,7 @@ def pretrain(
 ) -> dict:
     """Pre-trains an encoder and judges it, writing everything to one folder.
 
-    A folder with an unfinished run of the same settings is continued from its last epoch; a
+    A folder with an unfinished run of the same settings is continued where it stopped; a
     finished one is returned as it is.
 
     Args:
@@ -85,9 +88,10 @@ def pretrain(
         ValueError: for settings or data that do not fit, or a folder with another run in it.
         OSError: if the folder cannot be written.
         NonFiniteLoss: if a loss becomes NaN or infinite.
+        Stopped: after Ctrl-C or SIGTERM, with the state saved.
     """
     run_dir = pathlib.Path(run_dir)
-    _refuse_another_run(run_dir, config)
+    refuse_another_run(run_dir, config)
     if (run_dir / "results.json").exists():
         print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
         return json.loads((run_dir / "results.json").read_text())
@@ -96,8 +100,8 @@ def pretrain(
     train, held_out = hold_out(source.train, config.holdout, config.seed)
     steps_per_epoch = _steps_per_epoch(config, len(train))
     two_views = TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
-    with _sole_run(run_dir), _precision(config.precision), _full_disk_explained(run_dir):
-        save_json(config, run_dir / "config.json", versions=_versions())
+    with sole_run(run_dir), _precision(config.precision), full_disk_explained(run_dir):
+        write_settings(run_dir, config)
         print(
             f"{config.dataset}: {len(train)} images to train on, {len(held_out)} held out; "
             f"{steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} "
@@ -115,7 +119,7 @@ def pretrain(
         results = {
             "steps": steps_per_epoch * config.epochs,
             "train_seconds": round(seconds, 1),
-            "losses": _last_losses(run_dir / "log.csv"),
+            "losses": last_losses(run_dir / "log.csv"),
             **_verdict(model, config, source, train, held_out),
         }
         (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -148,52 +152,6 @@ def _steps_per_epoch(config, num_images):
     return min(steps, config.steps_per_epoch or steps)
 
 
-def _refuse_another_run(run_dir, config):
-    """Raises ValueError if the folder has the checkpoints of a run with other settings."""
-    if not (run_dir / "checkpoints").is_dir():
-        return  # nothing was trained yet, so nothing is lost
-    saved = json.loads((run_dir / "config.json").read_text())
-    saved.pop("versions", None)
-    changed = differences(from_dict(RunConfig, saved), config)
-    if changed:
-        raise ValueError(
-            f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
-            "--run_dir, or the same settings to go on with it."
-        )
-
-
-@contextlib.contextmanager
-def _sole_run(run_dir):
-    """Makes the folder and keeps other processes out; the lock dies with the process."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(run_dir / ".lock", blocking=False)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise ValueError(
-            f"Another process is training in {run_dir}: wait for it, or give another --run_dir."
-        ) from error
-    except OSError as error:
-        raise OSError(
-            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
-            "with --run_dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _versions():
-    return {
-        "sit_keras": VERSION,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
 @contextlib.contextmanager
 def _precision(policy):
     before = keras.mixed_precision.dtype_policy()
@@ -204,61 +162,52 @@ def _precision(policy):
         keras.mixed_precision.set_dtype_policy(before)
 
 
-@contextlib.contextmanager
-def _full_disk_explained(run_dir):
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        if "No space left" not in str(error):
-            raise
-        raise OSError(
-            f"No space left on the disk of {run_dir}. Complete files are kept: free some space and "
-            "give the same command again to go on from the last epoch."
-        ) from error
-
-
 def _fit(model, checkpoints, config, run_dir, train, held_out, two_views, steps_per_epoch):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     start_step = checkpoints.restore()
     if start_step:
         print(f"Going on from step {start_step} of {run_dir}.")
-    epochs_done = start_step // steps_per_epoch
-    _forget_later_epochs(run_dir / "log.csv", epochs_done)
-    end_step = steps_per_epoch * config.epochs
+    forget_later_epochs(run_dir / "log.csv", start_step // steps_per_epoch)
     replicas = model.distribute_strategy.num_replicas_in_sync
     validation = _validation_views(config, train, held_out, two_views, replicas)
     sample = next(iter(validation))
 
-    parts = [callbacks.StopOnNonFinite(), callbacks.TaskLedger(sample)]
+    position = callbacks.Position(start_step)
+    stop = callbacks.StopOnSignal(checkpoints, position)
+    parts = [position, callbacks.StopOnNonFinite(position), callbacks.TaskLedger(sample)]
     bank, queries = _probe_images(config, train, held_out)
     if len(bank) and len(queries):
         parts.append(callbacks.Neighbours(bank, queries, two_views.size, config.views.eval_crop))
     parts += [
-        callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every),
-        keras.callbacks.CSVLogger(run_dir / "log.csv", append=start_step > 0),
+        callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every, config.epochs),
+        keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-        callbacks.SaveState(checkpoints, run_dir / "encoder.keras"),
-        callbacks.Report(),
+        callbacks.SaveState(checkpoints, position, run_dir / "encoder.keras"),
+        callbacks.Report(config.epochs),
+        stop,
     ]
-    start = time.monotonic()
-    model.fit(
-        step_views(train, two_views, config.batch_size, start_step, end_step),
-        initial_epoch=epochs_done,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation if len(held_out) else None,
-        callbacks=parts,
-        shuffle=False,  # the dataset's own business
-        verbose=0,
-    )
-    return time.monotonic() - start
+    begin = time.monotonic()
+    with stop.listening():
+        # A run that was stopped within an epoch first takes that epoch's remaining steps.
+        for first, last in _legs(start_step, steps_per_epoch, config.epochs):
+            model.fit(
+                step_views(train, two_views, config.batch_size, first, last),
+                initial_epoch=first // steps_per_epoch,
+                epochs=-(-last // steps_per_epoch),
+                steps_per_epoch=min(steps_per_epoch, last - first),
+                validation_data=validation if len(held_out) else None,
+                callbacks=parts,
+                shuffle=False,  # the dataset's own business
+                verbose=0,
+            )
+    return time.monotonic() - begin
 
 
-def _forget_later_epochs(log, epochs_done):
-    """Takes the epochs out of the log that were logged but not saved before a run was cut off."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)  # the first has the names
-        log.write_text("".join(lines[: epochs_done + 1]))
+def _legs(start_step, steps_per_epoch, epochs):
+    """The stretches (first step, last step) to train: the rest of an epoch, then whole epochs."""
+    boundary = -(-start_step // steps_per_epoch) * steps_per_epoch
+    end = steps_per_epoch * epochs
+    return [(a, b) for a, b in ((start_step, boundary), (boundary, end)) if a < b]
 
 
 def _validation_views(config, train, held_out, two_views, replicas):
@@ -286,12 +235,6 @@ def _verdict(model, config, source, train, held_out):
         return {}
     verdict = judge(model.encoder, bank, test, config.views.eval_crop, config.seed)
     return {"probe_test_split": split, **verdict}
-
-
-def _last_losses(log):
-    names, *_, last = (line.split(",") for line in log.read_text().splitlines())
-    # The logger has columns for validation even where there is none.
-    return {name: float(value) for name, value in zip(names, last, strict=True) if value != "NA"}
 
 
 def summary(results: dict, run_dir: str | os.PathLike) -> str:

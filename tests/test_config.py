@@ -6,11 +6,8 @@ from sit_keras import SiTConfig, SiTPretrainer, ViewConfig, build_encoder, prese
 from sit_keras.config import (
     CorruptionConfig,
     RunConfig,
-    differences,
-    from_dict,
-    save_json,
-    to_dict,
 )
+from sit_keras.config_json import differences, from_dict, save_json, to_dict
 
 NON_DEFAULT = RunConfig(
     dataset="cifar10",

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sit_keras import CorruptionConfig, SiTConfig, load_encoder, recipe
+from sit_keras import CorruptionConfig, SiTConfig, callbacks, load_encoder, recipe
 from sit_keras.callbacks import NonFiniteLoss
-from sit_keras.run import _sole_run, describe, pretrain
+from sit_keras.run import describe, pretrain
+from sit_keras.run_folder import sole_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = recipe(
@@ -77,29 +79,49 @@ def test_each_epoch_reports_everything(finished):
     assert float(log[-1]["reconstruction"]) < float(log[0]["reconstruction"])
 
 
+def same_weights(run_dir, other):
+    pairs = zip(load_encoder(run_dir).get_weights(), load_encoder(other).get_weights(), strict=True)
+    return all((a == b).all() for a, b in pairs)
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_ends_in_the_same_weights(finished, tmp_path, monkeypatch):
-    from sit_keras import callbacks
+@pytest.mark.parametrize("stop_at", [4, 6])
+def test_a_stopped_run_ends_in_the_same_weights(finished, tmp_path, monkeypatch, stop_at):
+    """SIGTERM after the last step of an epoch, and in the middle of one."""
+    count = callbacks.Position.on_train_batch_end
 
-    class PowerCut(Exception):
-        pass
+    def count_and_stop(self, batch, logs=None):
+        count(self, batch, logs)
+        if self.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    begin = callbacks.Report.on_epoch_begin
-
-    def cut(self, epoch, logs=None):
-        if epoch == 1:
-            raise PowerCut
-        begin(self, epoch, logs)
-
-    monkeypatch.setattr(callbacks.Report, "on_epoch_begin", cut)
-    with pytest.raises(PowerCut):
+    monkeypatch.setattr(callbacks.Position, "on_train_batch_end", count_and_stop)
+    with pytest.raises(callbacks.Stopped, match=f"by SIGTERM and saved after step {stop_at}"):
         pretrain(TINY, tmp_path / "run")
     monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert not (tmp_path / "run" / "results.json").exists()
     pretrain(TINY, tmp_path / "run")
-    whole, resumed = load_encoder(finished[0]), load_encoder(tmp_path / "run")
-    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert same_weights(finished[0], tmp_path / "run")
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == ["0", "1", "2"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
+    """kill -9 while it trains its second epoch, whatever it is doing then."""
+    script = (
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from test_run import TINY, pretrain\n"
+        "pretrain(TINY, sys.argv[2])\n"
+    )
+    command = [sys.executable, "-c", script, str(ROOT / "tests"), str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        next(line for line in process.stdout if line.startswith("epoch 1/3"))
+        process.kill()
+    assert not (tmp_path / "run" / "results.json").exists()
+    pretrain(TINY, tmp_path / "run")
+    assert same_weights(finished[0], tmp_path / "run")
     assert [row["epoch"] for row in rows(tmp_path / "run")] == ["0", "1", "2"]
 
 
@@ -182,8 +204,8 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
     """The second is refused while the first lives; killed, it leaves nothing in the way."""
     script = (
         "import sys, time, pathlib\n"
-        "from sit_keras.run import _sole_run\n"
-        "with _sole_run(pathlib.Path(sys.argv[1])):\n"
+        "from sit_keras.run_folder import sole_run\n"
+        "with sole_run(pathlib.Path(sys.argv[1])):\n"
         "    print('locked', flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -193,7 +215,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
         with pytest.raises(ValueError, match="Another process is training in"):
             pretrain(TINY, tmp_path / "run")
         first.kill()
-    with _sole_run(tmp_path / "run"):
+    with sole_run(tmp_path / "run"):
         pass
 
 

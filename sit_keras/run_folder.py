@@ -1,0 +1,92 @@
+"""The folder of a run: who may write to it, what it says, and what to do when it is full."""
+
+import contextlib
+import json
+import pathlib
+import platform
+import typing
+
+import filelock
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras._version import VERSION
+from sit_keras.config import RunConfig
+from sit_keras.config_json import differences, from_dict, save_json
+
+
+def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
+    """Writes `config.json`: every setting, and the versions of the libraries."""
+    versions = {
+        "sit_keras": VERSION,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    save_json(config, run_dir / "config.json", versions=versions)
+
+
+def refuse_another_run(run_dir: pathlib.Path, config: RunConfig) -> None:
+    """Raises ValueError if the folder has the checkpoints of a run with other settings."""
+    if not (run_dir / "checkpoints").is_dir():
+        return  # nothing was trained yet, so nothing is lost
+    saved = json.loads((run_dir / "config.json").read_text())
+    saved.pop("versions", None)
+    changed = differences(from_dict(RunConfig, saved), config)
+    if changed:
+        raise ValueError(
+            f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
+            "--run_dir, or the same settings to go on with it."
+        )
+
+
+@contextlib.contextmanager
+def sole_run(run_dir: pathlib.Path) -> typing.Iterator[None]:
+    """Makes the folder and keeps other processes out; the lock dies with the process."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(run_dir / ".lock", blocking=False)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise ValueError(
+            f"Another process is training in {run_dir}: wait for it, or give another --run_dir."
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
+            "with --run_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def full_disk_explained(run_dir: pathlib.Path) -> typing.Iterator[None]:
+    """Turns the many errors of a full disk into one sentence."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(
+            f"No space left on the disk of {run_dir}. Complete files are kept: free some space and "
+            "give the same command again to go on from the last epoch."
+        ) from error
+
+
+def forget_later_epochs(log: pathlib.Path, epochs_done: int) -> None:
+    """Takes the epochs out of the log that were logged but not saved before a run was cut off."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)  # the first has the names
+        log.write_text("".join(lines[: epochs_done + 1]))
+
+
+def last_losses(log: pathlib.Path) -> dict[str, float]:
+    """Returns what the last line of a log says, by the names of its columns."""
+    names, *_, last = (line.split(",") for line in log.read_text().splitlines())
+    # The logger has columns for validation even where there is none.
+    return {name: float(value) for name, value in zip(names, last, strict=True) if value != "NA"}
