@@ -8,6 +8,7 @@ import pathlib
 import time
 
 import keras
+import tensorflow as tf
 
 from sit_keras import callbacks, distribution
 from sit_keras.checkpoint import Checkpoints
@@ -108,6 +109,10 @@ def pretrain(
             f"epochs.\n{config.preset}: {config.model.num_parameters:,} parameters at "
             f"{config.model.square_size} px."
         )
+        if not tf.config.list_physical_devices("GPU") and _is_large(config.model):
+            print(
+                "No GPU was found, and this network wants one; the native presets cost a CPU less."
+            )
         if config.weighting == "uncertainty":
             print("The loss adds log(alpha) of each task, so it can fall below zero.")
         with distribution.make_strategy(strategy).scope():
@@ -145,6 +150,12 @@ def _build(config, steps_per_epoch):
     )
     model.compile(build_optimizer(model, config, steps_per_epoch))
     return model
+
+
+def _is_large(model):
+    """Whether a CPU would need a good part of a second for each image."""
+    rows, columns = model.grid
+    return rows * columns * model.num_encoder_parameters > 1e9
 
 
 def _steps_per_epoch(config, num_images):
