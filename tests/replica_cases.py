@@ -43,6 +43,7 @@ def build(strategy, settings, optimizer):
 
 
 def main(replicas, output):
+    tf.config.experimental.enable_op_determinism()  # or threads would round as they please
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * replicas

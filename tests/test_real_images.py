@@ -29,17 +29,17 @@ def test_losses_fall(name, real_images, tmp_path):
         dataset = f"folder:{real_images / 'photos'}"
     config = recipe(
         preset, model_changes={**SMALL, **changes, "drop_path_rate": 0.0}, dataset=dataset,
-        epochs=14, steps_per_epoch=8, batch_size=24, warmup_epochs=1, learning_rate=0.06,
-        sheet_every=14, holdout=0.1,
+        epochs=7, steps_per_epoch=16, batch_size=24, warmup_epochs=1, learning_rate=0.06,
+        sheet_every=7, holdout=0.1,
     )  # fmt: skip
     results = pretrain(config, tmp_path / "run", data_dir=data_dir)
     log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     for loss in ("loss", "val_loss", "reconstruction", "val_reconstruction"):
         first, last = float(log[0][loss]), float(log[-1][loss])
         assert last < 0.97 * first, (loss, first, last)
-    early, late = (sum(float(row["contrastive"]) for row in part) for part in (log[:3], log[-3:]))
+    early, late = (sum(float(row["contrastive"]) for row in part) for part in (log[:2], log[-2:]))
     assert late < early
     # Rotation takes longer than that to get off the ground; it only must not run away.
     assert float(log[-1]["rotation"]) < 1.45
     assert results["linear_accuracy"]["trained"] > 1 / results["num_classes"]
-    assert (tmp_path / "run" / "sheets" / "epoch_0014.png").exists()
+    assert (tmp_path / "run" / "sheets" / "epoch_0007.png").exists()
