@@ -255,20 +255,18 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_tasks(tasks: typing.Iterable[str]) -> tuple[str, ...]:
-    """Returns the tasks as a tuple in the order of `TASKS`.
+    """Returns the tasks as a tuple, in the order given (which `task_weights` follow).
 
     Raises:
-        ValueError: if there is none, or one is unknown.
+        ValueError: if there is none, one is unknown, or one is named twice.
     """
     tasks = tuple(tasks)
+    subset = f"choose a non-empty subset of {', '.join(TASKS)}."
     unknown = [task for task in tasks if task not in TASKS]
-    _require(
-        not unknown and len(tasks) > 0,
-        f"Unknown tasks {unknown}: choose a non-empty subset of {', '.join(TASKS)}."
-        if unknown
-        else f"No task given: choose a non-empty subset of {', '.join(TASKS)}.",
-    )
-    return tuple(task for task in TASKS if task in tasks)
+    _require(not unknown, f"Unknown tasks {unknown}: {subset}")
+    _require(len(tasks) > 0, f"No task given: {subset}")
+    _require(len(set(tasks)) == len(tasks), f"A task is named twice in {tasks}: {subset}")
+    return tasks
 
 
 def check_weighting(

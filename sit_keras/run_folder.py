@@ -29,8 +29,8 @@ def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
 
 
 def refuse_another_run(run_dir: pathlib.Path, config: RunConfig) -> None:
-    """Raises ValueError if the folder has the checkpoints of a run with other settings."""
-    if not (run_dir / "checkpoints").is_dir():
+    """Raises ValueError if the folder has the checkpoints or results of other settings."""
+    if not ((run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()):
         return  # nothing was trained yet, so nothing is lost
     saved = json.loads((run_dir / "config.json").read_text())
     saved.pop("versions", None)

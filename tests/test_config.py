@@ -74,6 +74,7 @@ def test_an_unknown_field_is_refused():
         (lambda: recipe("huge"), "Unknown preset 'huge': choose one of paper, small"),
         (lambda: recipe("digits", tasks=("rotate",)), r"Unknown tasks \['rotate'\]"),
         (lambda: recipe("digits", tasks=()), "No task given"),
+        (lambda: recipe("digits", tasks=("rotation", "rotation")), "named twice"),
         (lambda: recipe("digits", weighting="learned"), "Unknown weighting 'learned'"),
         (lambda: recipe("digits", task_weights=(1, 1, 1)), "use weighting='fixed'"),
         (
@@ -95,9 +96,9 @@ def test_bad_settings_say_what_is_wrong(make, message):
         make()
 
 
-def test_tasks_come_in_one_order():
+def test_tasks_keep_the_order_that_their_weights_follow():
     config = recipe("digits", tasks=["contrastive", "reconstruction"], batch_size=8)
-    assert config.tasks == ("reconstruction", "contrastive")
+    assert config.tasks == ("contrastive", "reconstruction")
     assert recipe("digits", tasks=["rotation"], batch_size=1).batch_size == 1
 
 

@@ -64,6 +64,17 @@ def test_a_step_is_the_gradient_of_the_weighted_sum(random):
         np.testing.assert_allclose(variable, value, atol=1e-6, err_msg=variable.path)
 
 
+def test_fixed_weights_follow_the_order_of_the_tasks(random):
+    weights = {"contrastive": 3.0, "reconstruction": 0.25, "rotation": 7.0}
+    model = SiTPretrainer(
+        CONFIG, tuple(weights), weighting="fixed", task_weights=tuple(weights.values())
+    )
+    (batch, _) = views_dataset(random)
+    losses, _ = model.task_losses(batch)
+    expected = sum(weights[task] * float(losses[task]) for task in weights)
+    assert float(model.weighting(losses)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_gradients_are_clipped_by_their_global_norm(random, policy):
     keras.mixed_precision.set_dtype_policy(policy)

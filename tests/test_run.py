@@ -16,7 +16,7 @@ from PIL import Image
 from sit_keras import CorruptionConfig, SiTConfig, callbacks, load_encoder, recipe
 from sit_keras.callbacks import NonFiniteLoss
 from sit_keras.run import describe, pretrain
-from sit_keras.run_folder import sole_run
+from sit_keras.run_folder import sole_run, write_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = recipe(
@@ -183,6 +183,15 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     weights = load_encoder(tmp_path / "run").get_weights()
     assert all(np.isfinite(w).all() for w in weights)
     assert [p.name for p in (tmp_path / "run" / "checkpoints").glob("*.index")] == ["ckpt-1.index"]
+
+
+def test_the_results_of_other_settings_are_never_returned(tmp_path):
+    """Not even when the checkpoints were thrown away to save space."""
+    write_settings(tmp_path, TINY)
+    (tmp_path / "results.json").write_text("{}")
+    assert pretrain(TINY, tmp_path) == {}
+    with pytest.raises(ValueError, match=r"other settings \(seed: 0 -> 5\)"):
+        pretrain(dataclasses.replace(TINY, seed=5), tmp_path)
 
 
 def test_settings_that_cannot_train_are_refused(tmp_path):

@@ -114,12 +114,11 @@ def test_one_image_at_a_time_gives_the_same_crops(random):
 
 def test_each_corruption_does_its_part(random):
     images = pixels(random, 16, 32)
-    for name, off in {"grey": False, "blur": False, "drop": 0.0, "replace": 0.0}.items():
+    for name in ("grey", "blur", "drop", "replace"):
         only = dataclasses.replace(CLEAN, **{name: getattr(CorruptionConfig(), name)})
         views = TwoViews(32, PLAIN, only)(images, 0)
         changed = np.abs(views["corrupted"] - views["clean"]).max(axis=-1) > 1e-5
         assert 0.01 < changed.mean() < 0.4, name
-        assert getattr(only, name) != off
         if name == "grey":
             grey = views["corrupted"].numpy()[changed]
             np.testing.assert_allclose(grey.max(-1), grey.min(-1), atol=1e-5)
