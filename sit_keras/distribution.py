@@ -1,7 +1,10 @@
 """What a step needs to know of its replicas. Everything is the identity on one replica."""
 
+import typing
+
 import keras
 import tensorflow as tf
+from keras import ops
 
 from sit_keras.config import check_choice
 
@@ -54,6 +57,26 @@ def reduce_sum(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         return gradients
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+
+def run_if(
+    condition: tf.Tensor, function: typing.Callable[[list], None], tensors: list[tf.Tensor]
+) -> None:
+    """Calls `function(tensors)` on every replica, if the condition holds, which all share.
+
+    An optimizer meets the other replicas in its update, and no replica may do so inside of a
+    conditional of its own; so the decision is taken once for all.
+    """
+
+    def decide(strategy, condition, tensors):
+        (shared, *_) = strategy.experimental_local_results(condition)
+        call = strategy.extended.call_for_each_replica
+        ops.cond(shared, lambda: call(function, args=(tensors,)), lambda: None)
+
+    if num_replicas() == 1:
+        ops.cond(condition, lambda: function(tensors), lambda: None)
+    else:
+        tf.distribute.get_replica_context().merge_call(decide, args=(condition, tensors))
 
 
 class ReplicaSeed(keras.random.SeedGenerator):

@@ -7,12 +7,14 @@ import keras
 import tensorflow as tf
 
 from sit_keras import distribution
+from sit_keras.accumulation import gradients_in_parts
 from sit_keras.backbone import build_ssl_model
 from sit_keras.config import (
     TASKS,
     SiTConfig,
     check_batch,
     check_choice,
+    check_micro_batches,
     check_tasks,
     check_weighting,
 )
@@ -38,6 +40,8 @@ class SiTPretrainer(keras.Model):
         negatives: str. `global` compares with the images of all replicas, `local` with one's own.
         clip_norm: float or None. Global norm at which gradients are clipped, after they are summed
             over replicas (an optimizer's own clipping would see one replica's alone).
+        micro_batches: int. Parts of a replica's batch that go through the network one after the
+            other, so that a large batch fits a small memory; the gradient is that of the whole.
 
     Raises:
         ValueError: for unknown tasks or weights that do not fit them.
@@ -63,6 +67,7 @@ class SiTPretrainer(keras.Model):
         temperature: float = 0.5,
         negatives: str = "global",
         clip_norm: float | None = None,
+        micro_batches: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,9 +81,12 @@ class SiTPretrainer(keras.Model):
         self.temperature = temperature
         self.negatives = negatives
         self.clip_norm = clip_norm
+        self.micro_batches = micro_batches
 
-        noise = distribution.ReplicaSeed(name="seed_generator")
-        self.network = build_ssl_model(config, noise)
+        self.noise = distribution.ReplicaSeed(name="seed_generator")
+        self.network = build_ssl_model(config, self.noise)
+        for task in TASKS:
+            self.network.get_layer(task).trainable = task in self.tasks
         if weighting == "uncertainty":
             self.weighting = UncertaintyWeighting(self.tasks, name="weighting")
         else:
@@ -116,58 +124,91 @@ class SiTPretrainer(keras.Model):
             Two dicts of scalars, means over this replica's samples: the losses by task, and the
             accuracies.
         """
-        corrupted, clean = (_flatten_views(views[name]) for name in ("corrupted", "clean"))
-        rotation = tf.cast(tf.reshape(views["rotation"], (-1,)), tf.int32)  # (M,)
-        outputs = self.network(corrupted, training=training)
-        losses, hits = {}, {}
-        if "reconstruction" in self.tasks:
-            losses["reconstruction"] = reconstruction_l1(clean, outputs["reconstruction"])
-        if "rotation" in self.tasks:
-            losses["rotation"] = rotation_cross_entropy(rotation, outputs["rotation"])
-            hits["rotation_accuracy"] = _hits(outputs["rotation"], rotation)
-        if "contrastive" in self.tasks:
-            losses["contrastive"], logits, positives = self._contrast(outputs["contrastive"])
-            hits["contrastive_accuracy"] = _hits(logits, positives)
-        return _means(losses), _means(hits)
+        outputs, losses, accuracies = self.separate_losses(views, training)
+        return self.with_contrast(losses, accuracies, outputs["contrastive"])
 
-    def _contrast(self, embeddings):
-        """Returns the losses (M,), logits (M, G) and positives (M,) of embeddings (M, E)."""
+    def separate_losses(self, views: dict, training: bool) -> tuple[dict, dict, dict]:
+        """Computes what each image is taught without looking at the others.
+
+        Args:
+            views, training: as for `task_losses`.
+
+        Returns:
+            The network's outputs, and the losses and accuracies of all tasks but `contrastive`.
+        """
+        corrupted, clean = (_flatten_views(views[name]) for name in ("corrupted", "clean"))
+        outputs = self.network(corrupted, training=training)
+        losses, accuracies = {}, {}
+        if "reconstruction" in self.tasks:
+            loss = reconstruction_l1(clean, outputs["reconstruction"])  # (M,)
+            losses["reconstruction"] = tf.reduce_mean(loss)
+        if "rotation" in self.tasks:
+            rotation = tf.cast(tf.reshape(views["rotation"], (-1,)), tf.int32)  # (M,)
+            loss = rotation_cross_entropy(rotation, outputs["rotation"])  # (M,)
+            losses["rotation"] = tf.reduce_mean(loss)
+            accuracies["rotation_accuracy"] = _accuracy(outputs["rotation"], rotation)
+        return outputs, losses, accuracies
+
+    def with_contrast(self, losses: dict, accuracies: dict, embeddings: tf.Tensor) -> tuple:
+        """Returns losses and accuracies with those of the embeddings (M, E), if they are a task."""
+        if "contrastive" not in self.tasks:
+            return losses, accuracies
         if self.negatives == "global":
-            candidates, start = distribution.gather(embeddings)
+            candidates, start = distribution.gather(embeddings)  # (G, E)
         else:
             candidates, start = embeddings, 0
         samples = tf.range(tf.shape(embeddings)[0])
         # The two views of an image are neighbours: 0 and 1, 2 and 3, ...
         positives = start + tf.bitwise.bitwise_xor(samples, 1)
-        losses, logits = nt_xent(
-            embeddings, candidates, start + samples, positives, self.temperature
+        loss, logits = nt_xent(embeddings, candidates, start + samples, positives, self.temperature)
+        return (
+            {**losses, "contrastive": tf.reduce_mean(loss)},
+            {**accuracies, "contrastive_accuracy": _accuracy(logits, positives)},
         )
-        return losses, logits, positives
+
+    def replica_loss(self, losses: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the weighted sum of the losses, and what of it a replica differentiates."""
+        total = self.weighting(losses)
+        # Gradients are summed over replicas, the means of whose losses want averaging.
+        return total, self.optimizer.scale_loss(total / distribution.num_replicas())
 
     def train_step(self, views):
         self._check_views(views)
-        replicas = distribution.num_replicas()
-        variables = self.trainable_variables
-        with tf.GradientTape() as tape:
-            losses, accuracies = self.task_losses(views, training=True)
-            total = self.weighting(losses)
-            # Gradients are summed over replicas, the means of whose losses want averaging.
-            scaled = self.optimizer.scale_loss(total / replicas)
-        gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        self._apply(gradients, variables)
+        if self.micro_batches == 1:
+            with tf.GradientTape() as tape:
+                losses, accuracies = self.task_losses(views, training=True)
+                total, scaled = self.replica_loss(losses)
+            weights = [variable.value for variable in self.trainable_variables]
+            gradients = tape.gradient(scaled, weights)
+        else:
+            total, losses, accuracies, gradients = gradients_in_parts(self, views)
+        updated = self._update(gradients)
+        total = tf.where(updated, total, float("nan"))
         return self._track(total, losses, accuracies)
 
-    def _apply(self, gradients, variables):
-        """Sums gradients over replicas, clips their global norm, and updates the variables."""
-        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        gradients = distribution.reduce_sum([tf.convert_to_tensor(g) for g, _ in pairs])
+    def _update(self, gradients):
+        """Sums gradients over replicas, clips their global norm, and updates the variables.
+
+        Returns whether it did: gradients that are not finite leave everything as it was. (A loss
+        scale sees to that itself, and tries again with a smaller one.)
+        """
+        gradients = distribution.reduce_sum([tf.convert_to_tensor(g) for g in gradients])
         if self.clip_norm is not None:
             limit = self.optimizer.scale_loss(self.clip_norm)  # under fp16 the gradients are scaled
             gradients, _ = tf.clip_by_global_norm(gradients, limit)
         # The optimizer sums over replicas once more.
         replicas = distribution.num_replicas()
         gradients = [gradient / replicas for gradient in gradients]
-        self.optimizer.apply_gradients([(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)])
+
+        def apply(gradients):
+            self.optimizer.apply(gradients, self.trainable_variables)
+
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            apply(gradients)
+            return True
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        distribution.run_if(finite, apply, gradients)
+        return finite
 
     def test_step(self, views):
         self._check_views(views)
@@ -175,9 +216,16 @@ class SiTPretrainer(keras.Model):
         return self._track(self.weighting(losses), losses, accuracies)
 
     def _track(self, total, losses, accuracies):
-        for name, value in {"loss": total, **losses, **accuracies}.items():
-            self.trackers[name].update_state(value)
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
+        """Averages the finite values; one that is not shows as NaN in the logs of this step."""
+        values = {"loss": total, **losses, **accuracies}
+        finite = tf.math.is_finite(tf.stack([tf.cast(v, tf.float32) for v in values.values()]))
+        (bad,) = distribution.reduce_sum([tf.cast(~finite, tf.float32)])  # on any replica
+        logs = {}
+        for (name, value), is_bad in zip(values.items(), tf.unstack(bad > 0), strict=True):
+            tracker = self.trackers[name]
+            tracker.update_state(tf.where(is_bad, 0.0, value), tf.where(is_bad, 0.0, 1.0))
+            logs[name] = tf.where(is_bad, float("nan"), tracker.result())
+        return logs
 
     def _check_views(self, views):
         if not isinstance(views, dict) or {"corrupted", "clean", "rotation"} - set(views):
@@ -195,6 +243,7 @@ class SiTPretrainer(keras.Model):
         if batch is not None:
             compared = distribution.num_replicas() if self.negatives == "global" else 1
             check_batch(batch * compared, self.tasks)
+            check_micro_batches(batch, self.micro_batches)
 
     def task_gradient_norms(self, views: dict) -> dict[str, tf.Tensor]:
         """Measures how hard each weighted task pulls at the encoder (the task ledger).
@@ -231,6 +280,7 @@ class SiTPretrainer(keras.Model):
             "temperature": self.temperature,
             "negatives": self.negatives,
             "clip_norm": self.clip_norm,
+            "micro_batches": self.micro_batches,
         }
 
     @classmethod
@@ -245,10 +295,6 @@ def _flatten_views(x):
     return tf.ensure_shape(flat, (None, *x.shape[2:]))
 
 
-def _hits(logits, labels):
-    """(M, K) logits and (M,) labels -> (M,) float32, 1 where the largest logit is the label's."""
-    return tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
-
-
-def _means(values):
-    return {name: tf.reduce_mean(value) for name, value in values.items()}
+def _accuracy(logits, labels):
+    """(M, K) logits and (M,) labels -> how often the largest logit is the label's, a scalar."""
+    return tf.reduce_mean(tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32))

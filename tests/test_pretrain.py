@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from sit_keras import SiTConfig, SiTPretrainer
+from sit_keras.accumulation import gradients_in_parts
 from sit_keras.config import TASKS, RunConfig
 from sit_keras.data import TwoViews
 from sit_keras.optimization import build_optimizer
@@ -62,6 +63,76 @@ def test_a_step_is_the_gradient_of_the_weighted_sum(random):
     model.train_step(batch)
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_allclose(variable, value, atol=1e-6, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"clip_norm": 0.1, "weighting": "fixed", "task_weights": (2.0, 0.5, 1.5)},
+        {"tasks": ("contrastive",)},
+        {"tasks": ("rotation", "reconstruction")},
+    ],
+    ids=str,
+)
+def test_a_batch_in_parts_is_the_step_of_the_whole(random, settings, micro_batches):
+    (batch, _) = views_dataset(random)
+    whole = compiled(**settings)
+    parts = compiled(micro_batches=micro_batches, **settings)
+    parts.set_weights(whole.get_weights())
+    before = whole.get_weights()
+    expected, logs = whole.train_step(batch), tf.function(parts.train_step)(batch)
+    for name in expected:
+        assert float(logs[name]) == pytest.approx(float(expected[name]), rel=1e-6), name
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert any((a != b).any() for a, b in zip(before, whole.get_weights(), strict=True))
+
+
+def test_both_passes_over_the_parts_drop_the_same_paths(random):
+    """The gradient is that of one function of the weights, its drop paths held."""
+    config = dataclasses.replace(CONFIG, drop_path_rate=0.6)
+    model = SiTPretrainer(config, micro_batches=2)
+    model.compile(keras.optimizers.SGD(0.1))
+    (batch, _) = views_dataset(random)
+    noise = model.noise.state.numpy()
+    weights = [v.value for v in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        halves = [{name: x[i : i + 4] for name, x in batch.items()} for i in (0, 4)]
+        parts = [model.separate_losses(half, training=True) for half in halves]
+        embeddings = tf.concat([outputs["contrastive"] for outputs, _, _ in parts], 0)
+        means = {task: (parts[0][1][task] + parts[1][1][task]) / 2 for task in parts[0][1]}
+        total = model.weighting(model.with_contrast(means, {}, embeddings)[0])
+    expected = tape.gradient(total, weights)
+    drawn = model.noise.state.numpy()
+    model.noise.state.assign(noise)
+    loss, _, _, gradients = gradients_in_parts(model, batch)
+    assert float(loss) == pytest.approx(float(total), rel=1e-6)
+    for a, b, v in zip(gradients, expected, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, err_msg=v.path)
+    np.testing.assert_array_equal(model.noise.state, drawn)  # and the next step drops others
+    assert (drawn != noise).any()
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_spoils_no_mean(random):
+    model = compiled(keras.optimizers.AdamW(1e-3))
+    good, bad = views_dataset(random)
+    bad["rotation"] = tf.zeros_like(bad["rotation"])
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(model.train_step)
+    first = {name: float(value) for name, value in step(good).items()}
+    before = [v.numpy() for v in model.variables + model.optimizer.variables]
+    bad["clean"] *= np.nan  # of which the reconstruction alone knows
+    logs = step(bad)
+    assert np.isnan(logs["reconstruction"]) and np.isnan(logs["loss"])
+    assert np.isfinite(logs["rotation"]) and np.isfinite(logs["contrastive"])
+    kept = zip(before, model.variables + model.optimizer.variables, strict=True)
+    trackers = {v.path for metric in model.metrics for v in metric.variables}
+    assert all((a == b.numpy()).all() for a, b in kept if b.path not in trackers)
+    assert float(model.trackers["loss"].result()) == first["loss"]
+    step(good)
+    assert any((a != v.numpy()).any() for a, v in zip(before, model.variables, strict=False))
 
 
 def test_fixed_weights_follow_the_order_of_the_tasks(random):
@@ -204,6 +275,8 @@ def test_batches_that_do_not_fit_are_refused(random):
         model.train_step(TwoViews(16)(images, 0))
     with pytest.raises(ValueError, match="at least 2 images"):
         model.train_step(TwoViews(12)(images[:1], 0))
+    with pytest.raises(ValueError, match="8 images does not divide into 3 micro-batches"):
+        compiled(micro_batches=3).train_step(TwoViews(12)(images, 0))
     with pytest.raises(ValueError, match="must be square"):
         SiTPretrainer(dataclasses.replace(CONFIG, image_size=(12, 16)))
     with pytest.raises(ValueError, match="Unknown tasks"):
