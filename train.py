@@ -10,10 +10,12 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import distribution, presets, recipe, run
-from sit_keras.callbacks import Stopped
+from sit_keras import doctor, presets, recipe, run
 from sit_keras.config import TASKS, RunConfig
 from sit_keras.config_json import to_dict
+from sit_keras.distribution import WorkerLost
+from sit_keras.execution import STRATEGIES, Execution
+from sit_keras.guards import Stopped
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -36,15 +38,38 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS. Default: ~/ten
 DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Download and prepare a missing data set. Off, no network is used."
 )
-STRATEGY = flags.DEFINE_enum(
+# How the run is carried out, see Execution; a run may go on with other ones.
+EXECUTION = ("strategy", "micro_batches", "resume", "on_nan", "on_full_disk")
+flags.DEFINE_enum(
     "strategy",
     "auto",
-    distribution.STRATEGIES,
-    "one device; mirrored over all GPUs of this machine; auto: mirrored where there are several. "
-    "The batch is shared among them, and the result does not depend on their number.",
+    STRATEGIES,
+    "one device; mirrored over all GPUs of this machine; multiworker over those of several, named "
+    "by TF_CONFIG or by SLURM; auto: mirrored where there are several GPUs. The batch is shared "
+    "among them, and the result does not depend on their number.",
+)
+flags.DEFINE_integer(
+    "micro_batches",
+    1,
+    "Parts of a replica's batch that go through the network one after the other: a large batch in "
+    "a small memory, with all its negatives, for one more forward pass.",
+)
+flags.DEFINE_bool("resume", True, "Go on with an unfinished run; --noresume refuses its folder.")
+flags.DEFINE_enum(
+    "on_nan", "stop", ["stop", "skip"], "What a loss or gradient that is not finite does."
+)
+flags.DEFINE_enum(
+    "on_full_disk",
+    "stop",
+    ["stop", "go_on"],
+    "Go on without the files that find no space, or stop.",
 )
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
+)
+
+DOCTOR = flags.DEFINE_bool(
+    "doctor", False, "Examine libraries, images and the arithmetic of two replicas, and stop."
 )
 
 # Flags that change a setting of the preset; without a value they leave it.
@@ -107,12 +132,16 @@ def main(argv):
         return
     label = config.dataset.replace(":", "-").replace("/", "-")
     run_dir = RUN_DIR.value or f"runs/{label}-{config.preset}-seed{config.seed}"
-    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, STRATEGY.value)
+    if DOCTOR.value:
+        doctor.report(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
+        return
+    execution = Execution(**{name: flags.FLAGS[name].value for name in EXECUTION})
+    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
     print(run.summary(results, run_dir))
 
 
 if __name__ == "__main__":
     try:
         app.run(main)
-    except (ValueError, OSError, ArithmeticError, Stopped) as error:
+    except (ValueError, OSError, ArithmeticError, Stopped, WorkerLost) as error:
         sys.exit(f"train.py: {error}")

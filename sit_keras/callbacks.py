@@ -1,134 +1,17 @@
-"""What happens around the steps of a run: the ledger, neighbours, sheets, files, the report."""
+"""What is measured and shown after each epoch: the ledger, neighbours, sheets, the report."""
 
-import contextlib
-import math
-import os
 import pathlib
-import signal
 import sys
-import threading
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.checkpoint import Checkpoints
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation import FrozenFeatures, knn_accuracy
 from sit_keras.visualize import reconstruction_sheet
-
-
-class NonFiniteLoss(ArithmeticError):
-    """A loss became NaN or infinite."""
-
-
-class Stopped(Exception):
-    """Somebody asked the run to stop, and it did, with its state saved."""
-
-
-class Position(keras.callbacks.Callback):
-    """Counts the steps of the whole run, for the callbacks behind it.
-
-    Args:
-        step: int. Steps taken before.
-    """
-
-    def __init__(self, step: int):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-
-
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Raises `NonFiniteLoss` at the very step at which a loss is NaN or infinite.
-
-    At the end of an epoch it also looks at the weights, which a last step may have shattered, so
-    that a callback behind it never saves a broken state.
-
-    Args:
-        position: Position.
-    """
-
-    def __init__(self, position: Position):
-        super().__init__()
-        self._position = position
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._check({name: logs[name] for name in ("loss", *self.model.tasks)})
-
-    def on_epoch_end(self, epoch, logs=None):
-        norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
-        self._check({**logs, "the norm of the weights": norm})
-
-    def _check(self, values):
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            kept = f"that of epoch {self._epoch}" if self._epoch else "none, this was the first"
-            raise NonFiniteLoss(
-                f"After step {self._position.step} these are not finite: {', '.join(bad)}. Lower "
-                "--learning_rate, clip the gradients (--clip_norm=1), or train in "
-                f"--precision=float32. The last good checkpoint: {kept}."
-            )
-
-
-class StopOnSignal(keras.callbacks.Callback):
-    """On Ctrl-C or SIGTERM saves the state after the step at hand and raises `Stopped`.
-
-    A second signal ends the process at once. It belongs behind `SaveState`.
-
-    Args:
-        checkpoints: Checkpoints.
-        position: Position.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, position: Position):
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._position = position
-        self._received = None
-
-    @contextlib.contextmanager
-    def listening(self):
-        """Catches the signals while the context lasts."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may listen
-            return
-        before = {each: signal.signal(each, self._note) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-    def _note(self, number, frame):
-        self._received = signal.Signals(number).name
-        print(
-            f"\n{self._received}: saving after this step; once more to leave at once.", flush=True
-        )
-        signal.signal(number, signal.SIG_DFL)
-
-    def on_train_batch_end(self, batch, logs=None):
-        is_last = batch + 1 == self.params["steps"]  # then the epoch is about to be saved whole
-        if self._received and not is_last:
-            self._checkpoints.save(self._position.step)
-            self._stop()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._received:
-            self._stop()
-
-    def _stop(self):
-        raise Stopped(
-            f"Stopped by {self._received} and saved after step {self._position.step}. The same "
-            "command goes on from there."
-        )
 
 
 class TaskLedger(keras.callbacks.Callback):
@@ -202,45 +85,19 @@ class Sheets(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            self.write(self._folder / f"epoch_{epoch + 1:04d}.png")
+            self._write(self._folder / f"epoch_{epoch + 1:04d}.png")
 
-    def write(self, path: pathlib.Path) -> None:
-        """Writes the sheet of the present weights."""
+    def _write(self, path):
         outputs = self.model(self._views["corrupted"], training=False)
         tasks = self.model.tasks
-        predicted = np.argmax(outputs["rotation"], -1) if "rotation" in tasks else None
-        restored = outputs["reconstruction"].numpy() if "reconstruction" in tasks else None
-        path.parent.mkdir(parents=True, exist_ok=True)
         reconstruction_sheet(
             clean=self._views["clean"].numpy(),
             corrupted=self._views["corrupted"].numpy(),
-            restored=restored,
+            restored=outputs["reconstruction"].numpy() if "reconstruction" in tasks else None,
             rotation=self._views["rotation"].numpy(),
-            predicted_rotation=predicted,
+            predicted_rotation=np.argmax(outputs["rotation"], -1) if "rotation" in tasks else None,
             path=path,
         )
-
-
-class SaveState(keras.callbacks.Callback):
-    """Saves a checkpoint and the encoder after each epoch; a file is complete or not there.
-
-    Args:
-        checkpoints: Checkpoints.
-        position: Position.
-        encoder_path: pathlib.Path. Of the `.keras` file.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, position: Position, encoder_path: pathlib.Path):
-        super().__init__()
-        self._checkpoints = checkpoints
-        self._position = position
-        self._encoder_path = encoder_path
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._checkpoints.save(self._position.step)
-        aside = self._encoder_path.with_name(".writing.keras")
-        self.model.encoder.save(aside)
-        os.replace(aside, self._encoder_path)
 
 
 class Report(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
+from sit_keras import distribution
 from sit_keras.pretrain import SiTPretrainer
 
 NUM_KEPT = 2
@@ -28,14 +29,22 @@ class Checkpoints:
         self._step = tf.Variable(0, dtype=tf.int64)
         # Keras tracks these in no checkpoint of its own.
         generators = [v.value for v in model.variables if "seed_generator" in v.path]
+        # Metrics begin anew with each epoch, and to read them would call all workers together.
         self._checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, generators=generators, step=self._step
+            network=model.network,
+            weighting=model.weighting,
+            optimizer=model.optimizer,
+            generators=generators,
+            step=self._step,
         )
+        self._writes = distribution.is_chief(model.distribute_strategy)
         self._folder = pathlib.Path(folder)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), NUM_KEPT)
 
     def save(self, step: int) -> None:
-        """Writes the present state, reached after `step` steps."""
+        """Writes the present state, reached after `step` steps; one worker does it for all."""
+        if not self._writes:
+            return
         self._step.assign(step)
         self._manager.save(checkpoint_number=step)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import types
 import typing
@@ -36,8 +37,10 @@ def _revive(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def save_json(config: typing.Any, path: str | pathlib.Path, **extra) -> None:
-    """Writes a config (and `extra` values beside it) as indented JSON."""
-    pathlib.Path(path).write_text(json.dumps({**to_dict(config), **extra}, indent=2) + "\n")
+    """Writes a config (and `extra` values beside it) as indented JSON, whole or not at all."""
+    aside = pathlib.Path(path).with_name(".writing.json")
+    aside.write_text(json.dumps({**to_dict(config), **extra}, indent=2) + "\n")
+    os.replace(aside, path)
 
 
 def differences(old: typing.Any, new: typing.Any) -> list[str]:

@@ -16,22 +16,31 @@ from sit_keras.config import RunConfig
 from sit_keras.config_json import differences, from_dict, save_json
 
 
-def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
-    """Writes `config.json`: every setting, and the versions of the libraries."""
-    versions = {
+def versions() -> dict[str, str]:
+    """Returns the versions of what a run is made with."""
+    return {
         "sit_keras": VERSION,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    save_json(config, run_dir / "config.json", versions=versions)
 
 
-def refuse_another_run(run_dir: pathlib.Path, config: RunConfig) -> None:
-    """Raises ValueError if the folder has the checkpoints or results of other settings."""
+def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
+    """Writes `config.json`: every setting, and the versions of the libraries."""
+    save_json(config, run_dir / "config.json", versions=versions())
+
+
+def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -> None:
+    """Raises ValueError if the folder has a run of other settings, or one not to be resumed."""
     if not ((run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()):
         return  # nothing was trained yet, so nothing is lost
+    if not resume:
+        raise ValueError(
+            f"{run_dir} holds a run, and --noresume asks for a new one: remove the folder, or give "
+            "another --run_dir."
+        )
     saved = json.loads((run_dir / "config.json").read_text())
     saved.pop("versions", None)
     changed = differences(from_dict(RunConfig, saved), config)
@@ -64,13 +73,18 @@ def sole_run(run_dir: pathlib.Path) -> typing.Iterator[None]:
         lock.release()
 
 
+def is_full_disk(error: Exception) -> bool:
+    """Whether an error of Python or TensorFlow says that there is no space left."""
+    return "No space left" in str(error)
+
+
 @contextlib.contextmanager
 def full_disk_explained(run_dir: pathlib.Path) -> typing.Iterator[None]:
     """Turns the many errors of a full disk into one sentence."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        if "No space left" not in str(error):
+        if not is_full_disk(error):
             raise
         raise OSError(
             f"No space left on the disk of {run_dir}. Complete files are kept: free some space and "

@@ -1,6 +1,7 @@
 """Pictures of what SiT does."""
 
 import os
+import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
@@ -25,6 +26,7 @@ def reconstruction_sheet(
         predicted_rotation: (M,) int, or None where the task is left out.
         path: of the PNG.
     """
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     rows = [("clean", clean), ("corrupted", corrupted)]
     if restored is not None:
         rows.append(("restored", restored))

@@ -1,7 +1,9 @@
 """Fixtures of all tests: the golden arrays and the real images, where they are."""
 
+import contextlib
 import os
 import pathlib
+import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -13,6 +15,15 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 REAL_IMAGES = pathlib.Path(
     os.environ.get("SIT_KERAS_IMAGES", pathlib.Path(__file__).parents[2] / "shared" / "data")
 )
+
+
+def free_ports(count):
+    """Ports of this machine that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture(autouse=True)

@@ -1,31 +1,34 @@
-"""Trains on one or two logical CPUs and writes what came out; run in a process of its own.
+"""Trains on one or several replicas and writes what came out; run in a process of its own.
 
-Usage: python replica_cases.py REPLICAS OUTPUT.npz
+Usage: python replica_cases.py STRATEGY OUTPUT.npz, with TF_CONFIG set for `multiworker`
 """
 
+import functools
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import SiTConfig, SiTPretrainer, distribution
+from sit_keras import SiTConfig, SiTPretrainer, distribution, loop
 from sit_keras.data import ImageSet, TwoViews, step_views
 
 CONFIG = SiTConfig(8, 4, 12, 2, 2, 16, drop_path_rate=0.0, projection_dim=6)
 STEPS = 20
 
+sgd = functools.partial(keras.optimizers.SGD, 0.01)
 
-def scaled(optimizer):
-    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1024.0)
+
+def scaled_sgd():
+    return keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 
 
 # Each case: arguments of the pretrainer, and its optimizer.
 CASES = {
-    "plain": ({}, lambda: keras.optimizers.SGD(0.03)),
-    "clipped": ({"clip_norm": 0.3}, lambda: keras.optimizers.SGD(0.03)),
-    "scaled and clipped": ({"clip_norm": 0.3}, lambda: scaled(keras.optimizers.SGD(0.03))),
-    "local": ({"negatives": "local"}, lambda: keras.optimizers.SGD(0.03)),
+    "plain": ({}, sgd),
+    "scaled and clipped": ({"clip_norm": 0.3}, scaled_sgd),
+    "scaled, clipped, in parts": ({"clip_norm": 0.3, "micro_batches": 2}, scaled_sgd),
+    "local": ({"negatives": "local"}, sgd),
 }
 
 
@@ -34,50 +37,75 @@ def batches():
     return step_views(ImageSet(pixels, np.full(16, -1)), TwoViews(8, seed=1), 8, 0, STEPS)
 
 
+def a_nan_in_the_last_image():
+    views = next(iter(batches()))
+    views["corrupted"] = tf.concat(
+        [views["corrupted"][:-1], np.nan * views["corrupted"][-1:]], axis=0
+    )
+    return tf.data.Dataset.from_tensor_slices(views).batch(8, drop_remainder=True)
+
+
 def build(strategy, settings, optimizer):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = SiTPretrainer(CONFIG, **settings)
         model.compile(optimizer())
+        model.optimizer.build(model.trainable_variables)
     return model
 
 
-def main(replicas, output):
+def weights(model):
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+class StepLosses(keras.callbacks.Callback):
+    """Collects the loss of each step, as the mean of an epoch of one step."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def fit(model, dataset, epochs):
+    """Returns the losses of `epochs` steps."""
+    collected = StepLosses()
+    settings = dict(epochs=epochs, steps_per_epoch=1, callbacks=[collected])
+    if distribution.is_multi_worker(model.distribute_strategy):
+        loop.fit(model, dataset, initial_epoch=0, validation_data=None, **settings)
+    else:
+        model.fit(dataset, shuffle=False, verbose=0, **settings)
+    return collected.losses
+
+
+def main(strategy, output):
     tf.config.experimental.enable_op_determinism()  # or threads would round as they please
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
-    )
-    strategy = distribution.make_strategy("mirrored" if replicas > 1 else "one")
+    if strategy == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        halves = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, halves)
+    strategy = distribution.make_strategy(strategy)
     results = {"replicas": strategy.num_replicas_in_sync}
-    for name, (settings, optimizer) in CASES.items():
-        model = build(strategy, settings, optimizer)
-        losses = model.fit(
-            batches(), epochs=STEPS, steps_per_epoch=1, verbose=0, shuffle=False
-        ).history["loss"]
-        results[f"{name}/losses"] = losses
-        results[f"{name}/weights"] = np.concatenate([w.ravel() for w in model.get_weights()])
-        results[f"{name}/size"] = np.linalg.norm(results[f"{name}/weights"])
+    for name, case in CASES.items():
+        model = build(strategy, *case)
+        before = weights(model)
+        results[f"{name}/losses"] = fit(model, batches(), STEPS)
+        results[f"{name}/weights"] = weights(model)
+        results[f"{name}/moved"] = np.abs(weights(model) - before).max()
 
-    # An image that is not a number, on the last replica alone.
-    model = build(strategy, *CASES["scaled and clipped"])
-    views = next(iter(batches()))
-    views["corrupted"] = tf.concat(
-        [views["corrupted"][:-1], np.nan * views["corrupted"][-1:]], axis=0
-    )
-    before = model.get_weights()
-    model.fit(tf.data.Dataset.from_tensor_slices(views).batch(8), verbose=0, shuffle=False)
-    results["nan/changed"] = any(
-        (a != b).any() for a, b in zip(before, model.get_weights(), strict=True)
-    )
+    for name in ("plain", "scaled, clipped, in parts"):
+        model = build(strategy, *CASES[name])
+        before = weights(model)
+        fit(model, a_nan_in_the_last_image(), 1)
+        results[f"{name}/moved by a NaN"] = np.any(weights(model) != before)
 
-    generator = build(strategy, {}, lambda: keras.optimizers.SGD()).encoder.get_layer("block_0")
-    noise = strategy.run(
-        tf.function(lambda: keras.random.uniform((5,), seed=generator.drop_path.seed_generator))
-    )
-    results["noise"] = np.stack(strategy.experimental_local_results(noise))
+    noise = build(strategy, {}, sgd).noise
+    drawn = strategy.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))
+    results["noise"] = strategy.experimental_local_results(drawn)
     np.savez(output, **results)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], sys.argv[2])

@@ -1,52 +1,86 @@
-"""One device and two replicas take the same steps. Each count in a process of its own."""
+"""One device, two replicas and two workers take the same steps. Each in a process of its own."""
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from conftest import free_ports
 
 from sit_keras import distribution
 
-CASES = ("plain", "clipped", "scaled and clipped")
+CASES = ("plain", "scaled and clipped", "scaled, clipped, in parts")
 SCRIPT = pathlib.Path(__file__).parent / "replica_cases.py"
 
 pytestmark = pytest.mark.slow
 
 
+def run_cases(strategy, output, environment=None):
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, strategy, output],
+        env={**os.environ, **(environment or {})},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """What one and two replicas came to."""
+    """What one device, each of two replicas, and two workers came to."""
     folder = tmp_path_factory.mktemp("replicas")
-    for replicas in (1, 2):
-        command = [sys.executable, SCRIPT, str(replicas), folder / f"{replicas}.npz"]
-        result = subprocess.run(command, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
-    outcomes = [np.load(folder / f"{replicas}.npz") for replicas in (1, 2)]
-    assert [int(outcome["replicas"]) for outcome in outcomes] == [1, 2]
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    # Two processes at a time.
+    rounds = [
+        {"one": {}, "mirrored": {}},
+        {
+            f"multiworker {i}": {
+                "TF_CONFIG": json.dumps(
+                    {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}
+                )
+            }
+            for i in range(2)
+        },
+    ]
+    outcomes = {}
+    for processes in rounds:
+        started = {
+            name: run_cases(name.split()[0], folder / f"{name}.npz", environment)
+            for name, environment in processes.items()
+        }
+        for name, process in started.items():
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors[-3000:]
+            outcomes[name] = np.load(folder / f"{name}.npz")
+    assert [int(outcome["replicas"]) for outcome in outcomes.values()] == [1, 2, 2, 2]
     return outcomes
 
 
+@pytest.mark.parametrize("several", ["mirrored", "multiworker 0", "multiworker 1"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_same_losses_and_weights(outcomes, case):
-    one, two = outcomes
+def test_the_same_losses_and_weights(outcomes, case, several):
+    one, two = outcomes["one"], outcomes[several]
     np.testing.assert_allclose(two[f"{case}/losses"], one[f"{case}/losses"], rtol=1e-6)
     np.testing.assert_allclose(two[f"{case}/weights"], one[f"{case}/weights"], atol=1e-6)
-    assert one[f"{case}/losses"][-1] < one[f"{case}/losses"][0]
+    assert one[f"{case}/moved"] > 0.003
 
 
 def test_local_negatives_are_another_loss(outcomes):
-    one, two = outcomes
+    one, two = outcomes["one"], outcomes["mirrored"]
     assert np.abs(two["local/losses"] - one["local/losses"]).max() > 0.01
 
 
-def test_a_nan_on_one_replica_reaches_no_weight(outcomes):
-    assert not any(outcome["nan/changed"] for outcome in outcomes)
+@pytest.mark.parametrize("case", ["plain", "scaled, clipped, in parts"])
+def test_a_nan_on_one_replica_reaches_no_weight(outcomes, case):
+    assert not any(outcome[f"{case}/moved by a NaN"] for outcome in outcomes.values())
 
 
 def test_each_replica_has_noise_of_its_own(outcomes):
-    first, second = outcomes[1]["noise"]
+    first, second = outcomes["mirrored"]["noise"]
+    assert (first != second).any()
+    (first,), (second,) = (outcomes[f"multiworker {i}"]["noise"] for i in range(2))
     assert (first != second).any()
 
 
@@ -54,6 +88,7 @@ RUN = """
 import sys
 import tensorflow as tf
 from sit_keras import callbacks, recipe, run
+from sit_keras.execution import Execution
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 sizes = dict(image_size=8, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16, drop_path_rate=0.1)
@@ -65,7 +100,7 @@ def cut(self, epoch, logs=None):
         raise KeyboardInterrupt
     begin(self, epoch, logs)
 callbacks.Report.on_epoch_begin = cut
-results = run.pretrain(config, sys.argv[1], strategy=sys.argv[2])
+results = run.pretrain(config, sys.argv[1], execution=Execution(strategy=sys.argv[2]))
 print(results["linear_accuracy"]["trained"])
 """
 

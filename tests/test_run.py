@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sit_keras import CorruptionConfig, SiTConfig, callbacks, load_encoder, recipe
-from sit_keras.callbacks import NonFiniteLoss
+from sit_keras import CorruptionConfig, SiTConfig, guards, load_encoder, recipe
+from sit_keras.guards import NonFiniteLoss
 from sit_keras.run import describe, pretrain
 from sit_keras.run_folder import sole_run, write_settings
 
@@ -88,15 +88,15 @@ def same_weights(run_dir, other):
 @pytest.mark.parametrize("stop_at", [4, 6])
 def test_a_stopped_run_ends_in_the_same_weights(finished, tmp_path, monkeypatch, stop_at):
     """SIGTERM after the last step of an epoch, and in the middle of one."""
-    count = callbacks.Position.on_train_batch_end
+    count = guards.Position.on_train_batch_end
 
     def count_and_stop(self, batch, logs=None):
         count(self, batch, logs)
         if self.step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(callbacks.Position, "on_train_batch_end", count_and_stop)
-    with pytest.raises(callbacks.Stopped, match=f"by SIGTERM and saved after step {stop_at}"):
+    monkeypatch.setattr(guards.Position, "on_train_batch_end", count_and_stop)
+    with pytest.raises(guards.Stopped, match=f"by SIGTERM and saved after step {stop_at}"):
         pretrain(TINY, tmp_path / "run")
     monkeypatch.undo()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
