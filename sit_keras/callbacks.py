@@ -1,5 +1,6 @@
 """What is measured and shown after each epoch: the ledger, neighbours, sheets, the report."""
 
+import gc
 import pathlib
 import sys
 import time
@@ -86,6 +87,7 @@ class Sheets(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             self._write(self._folder / f"epoch_{epoch + 1:04d}.png")
+            gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):
         outputs = self.model(self._views["corrupted"], training=False)

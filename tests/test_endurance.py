@@ -65,7 +65,7 @@ from sit_keras import guards, recipe, run
 sizes = dict(hidden_dim=32, num_layers=2, num_heads=2, mlp_dim=64)
 config = recipe(
     "native32", sizes, dataset="folder:" + sys.argv[1], epochs=40, batch_size=8,
-    steps_per_epoch=50, warmup_epochs=1, holdout=0.1, sheet_every=5,
+    steps_per_epoch=50, warmup_epochs=1, holdout=0.1, sheet_every=2,
 )
 count = guards.Position.on_train_batch_end
 def count_and_weigh(self, batch, logs=None):
