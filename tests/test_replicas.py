@@ -77,6 +77,14 @@ def test_a_nan_on_one_replica_reaches_no_weight(outcomes, case):
     assert not any(outcome[f"{case}/moved by a NaN"] for outcome in outcomes.values())
 
 
+@pytest.mark.parametrize("several", ["mirrored", "multiworker 0"])
+def test_the_same_features_in_the_same_order(outcomes, several):
+    assert outcomes["one"]["features"].shape == (11, 24)
+    np.testing.assert_allclose(
+        outcomes[several]["features"], outcomes["one"]["features"], atol=1e-6
+    )
+
+
 def test_each_replica_has_noise_of_its_own(outcomes):
     first, second = outcomes["mirrored"]["noise"]
     assert (first != second).any()

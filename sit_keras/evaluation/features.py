@@ -12,7 +12,8 @@ from sit_keras.data.pipeline import eval_batches
 class FrozenFeatures:
     """Computes both tokens of images with an encoder that runs in inference mode.
 
-    Traced once, so that it is cheap to call after every epoch.
+    Traced once, so that it is cheap to call after every epoch. All replicas of a mirrored encoder
+    share the work; of several workers only the one that asks has any.
 
     Args:
         encoder: SiTEncoder.
@@ -25,18 +26,27 @@ class FrozenFeatures:
     """
 
     def __init__(self, encoder: SiTEncoder):
-        shape = (None, *encoder.config.input_size, NUM_CHANNELS)
-
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
         def tokens(batch):
             outputs = encoder(batch, training=False)
             both = tf.concat([outputs["rotation"], outputs["contrastive"]], axis=-1)
             return tf.cast(both, tf.float32)
 
-        self._tokens = tokens
+        strategy = encoder.distribute_strategy
+        self._is_shared = isinstance(strategy, tf.distribute.MirroredStrategy)
+        self._strategy = strategy
+        if self._is_shared:
+            self._tokens = tf.function(lambda batch: strategy.run(tokens, args=(batch,)))
+        else:
+            shape = (None, *encoder.config.input_size, NUM_CHANNELS)
+            self._tokens = tf.function(tokens, input_signature=[tf.TensorSpec(shape, tf.float32)])
 
     def __call__(self, batches: tf.data.Dataset) -> np.ndarray:
-        return np.concatenate([self._tokens(batch).numpy() for batch in batches])
+        if not self._is_shared:
+            return np.concatenate([self._tokens(batch).numpy() for batch in batches])
+        parts = []
+        for batch in self._strategy.experimental_distribute_dataset(batches):
+            parts += self._strategy.experimental_local_results(self._tokens(batch))
+        return np.concatenate([part.numpy() for part in parts])
 
 
 def encoder_features(encoder: SiTEncoder, images: ImageSet, eval_crop: float) -> np.ndarray:
