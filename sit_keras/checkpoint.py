@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import tensorflow as tf
 from absl import logging
@@ -57,6 +58,8 @@ class Checkpoints:
         Raises:
             ValueError: if there are checkpoints and none can be read.
         """
+        if self._writes:
+            self._sweep()
         # The files themselves, not the manager's list, which may be lost or stale.
         files = self._folder.glob("ckpt-*.index")
         steps = sorted((int(file.stem.removeprefix("ckpt-")) for file in files), reverse=True)
@@ -75,3 +78,11 @@ class Checkpoints:
                 "copy, or remove the folder to train from the beginning."
             )
         return 0
+
+    def _sweep(self):
+        """Removes what a killed process left half written."""
+        for path in self._folder.glob("*temp*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,6 +1,7 @@
 """Fixtures of all tests: the golden arrays and the real images, where they are."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import socket
@@ -10,11 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
-REAL_IMAGES = pathlib.Path(
-    os.environ.get("SIT_KERAS_IMAGES", pathlib.Path(__file__).parents[2] / "shared" / "data")
-)
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+REAL_IMAGES = pathlib.Path(os.environ.get("SIT_KERAS_IMAGES", ROOT.parent / "shared" / "data"))
 
 
 def free_ports(count):
@@ -24,6 +26,26 @@ def free_ports(count):
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture(scope="session")
+def train_module():
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call_train(train_module):
+    """Calls `train.py` with command-line arguments, in this process to save the time of a start."""
+
+    def call(*arguments):
+        with flagsaver.flagsaver():
+            rest = flags.FLAGS(["train.py", *map(str, arguments)])
+            train_module.main(rest)
+
+    return call
 
 
 @pytest.fixture(autouse=True)
