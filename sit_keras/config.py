@@ -220,7 +220,6 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self):
-        _ = self.model.square_size  # refuses other shapes
         object.__setattr__(self, "tasks", check_tasks(self.tasks))
         if self.task_weights is not None:
             object.__setattr__(self, "task_weights", tuple(self.task_weights))

@@ -32,10 +32,16 @@ class RunData:
     def load(
         cls, config: RunConfig, data_dir: str | os.PathLike | None = None, download: bool = False
     ) -> "RunData":
-        """Returns the images; arguments and errors as for `sit_keras.data.load_source`."""
+        """Returns the images; arguments as for `sit_keras.data.load_source`.
+
+        Raises:
+            ValueError: as there, and for settings that these images cannot train.
+        """
         source = load_source(config.dataset, data_dir, download, config.strict)
         train, held_out = hold_out(source.train, config.holdout, config.seed)
-        return cls(config, train, held_out, source.test)
+        data = cls(config, train, held_out, source.test)
+        _ = data.two_views, data.steps_per_epoch  # whatever they refuse, before anything is written
+        return data
 
     @property
     def two_views(self) -> TwoViews:
