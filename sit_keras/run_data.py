@@ -70,7 +70,8 @@ class RunData:
         batch_size = min(batch_size, len(watched)) // divisor * divisor
         steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
         others = dataclasses.replace(self.two_views, seed=self.config.seed + 1)
-        return step_views(watched, others, batch_size, 0, steps, shuffle=False).cache()
+        # Drawn anew each time: cached, ten batches of the paper's would fill seven gigabytes.
+        return step_views(watched, others, batch_size, 0, steps, shuffle=False)
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""
