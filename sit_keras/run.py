@@ -17,6 +17,7 @@ from sit_keras.config_json import to_dict
 from sit_keras.data import count_train_images
 from sit_keras.evaluation import judge, verdict_table
 from sit_keras.execution import Execution
+from sit_keras.memory import limit_arenas
 from sit_keras.optimization import build_optimizer
 from sit_keras.pretrain import SiTPretrainer
 from sit_keras.run_data import RunData, steps_per_epoch
@@ -91,6 +92,7 @@ def pretrain(
         print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
         return json.loads((run_dir / "results.json").read_text())
 
+    limit_arenas()
     strategy = distribution.make_strategy(execution.strategy)
     is_chief = distribution.is_chief(strategy)
     data = RunData.load(config, data_dir, download)

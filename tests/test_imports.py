@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "sit_keras"
-STDLIB_ONLY = {"config", "config_json", "recipes", "execution", "slurm"}
+STDLIB_ONLY = {"config", "config_json", "recipes", "execution", "memory", "slurm"}
 CORE = {"layers", "backbone", "heads", "losses", "weighting", "augment", "draws"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
