@@ -55,9 +55,8 @@ def test_nothing_is_wrong(tmp_path):
     [
         ("pretrain.py", "total / distribution.num_replicas()", "total"),
         ("distribution.py", "return context.all_gather(x, axis=0), start", "return x, 0"),
-        ("distribution.py", "ReduceOp.SUM", "ReduceOp.MEAN"),
     ],
-    ids=["1/R", "gather", "sum"],
+    ids=["1/R", "gather"],
 )  # fmt: skip
 def test_a_broken_reduction_is_found(tmp_path, file, right, wrong):
     shutil.copytree(ROOT / "sit_keras", tmp_path / "sit_keras")

@@ -238,6 +238,7 @@ def test_the_schedule_warms_up_and_falls_to_the_smallest_rate():
     assert values == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_heads_and_losses_in_float32(random, policy):
     keras.mixed_precision.set_dtype_policy(policy)
@@ -255,6 +256,7 @@ def test_mixed_precision_keeps_heads_and_losses_in_float32(random, policy):
         keras.mixed_precision.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_step(random):
     plain, compiled_by_xla = compiled(), compiled()
     compiled_by_xla.set_weights(plain.get_weights())
