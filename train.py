@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import doctor, presets, recipe, run
+from sit_keras import doctor, presets, recipe, run, run_text
 from sit_keras.config import TASKS, RunConfig
 from sit_keras.config_json import to_dict
 from sit_keras.distribution import WorkerLost
@@ -127,7 +127,7 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports the duration of every save
     config = resolve()
     if DRY_RUN.value:
-        summary = run.describe(config, DATA_DIR.value, DOWNLOAD.value)
+        summary = run_text.describe(config, DATA_DIR.value, DOWNLOAD.value)
         print(json.dumps({**to_dict(config), "resolved": summary}, indent=2))
         return
     label = config.dataset.replace(":", "-").replace("/", "-")
@@ -137,7 +137,7 @@ def main(argv):
         return
     execution = Execution(**{name: flags.FLAGS[name].value for name in EXECUTION})
     results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
-    print(run.summary(results, run_dir))
+    print(run_text.summary(results, run_dir))
 
 
 if __name__ == "__main__":

@@ -26,29 +26,12 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
         The weighted loss, the dicts of losses and accuracies, and the gradients in the order of
         `model.trainable_variables`, as one pass over the whole batch gives them.
     """
-    parts = {name: _split(value, model.micro_batches) for name, value in views.items()}
+    parts = _split(views, model.micro_batches)
     noise = model.noise.state.value * 1  # a copy: both passes drop the same paths
-
-    def look(part):
-        outputs, losses, accuracies = model.separate_losses(part, training=True)
-        return losses, accuracies, outputs["contrastive"]
-
-    names = [task for task in model.tasks if task != "contrastive"]
-    signature = (
-        {name: tf.float32 for name in names},
-        {f"{name}_accuracy": tf.float32 for name in names if name == "rotation"},
-        tf.float32,
-    )
-    # One part after the other: a plain loop would let TensorFlow hold all of them at once.
-    losses, accuracies, embeddings = tf.map_fn(
-        look, parts, fn_output_signature=signature, parallel_iterations=1
-    )  # losses and accuracies (K,), embeddings (K, M / K, E)
-
+    losses, accuracies, embeddings = _look(model, parts, training=True)
     with tf.GradientTape() as tape:
         tape.watch((losses, embeddings))
-        whole = tf.reshape(embeddings, (-1, embeddings.shape[-1]))  # (M, E)
-        means = tf.nest.map_structure(tf.reduce_mean, (losses, accuracies))
-        means = model.with_contrast(*means, whole)
+        means = _whole(model, losses, accuracies, embeddings)
         total, scaled = model.replica_loss(means[0])
     weighting = [variable.value for variable in model.weighting.trainable_variables]
     pulls, embedding_pulls, weighting_gradients = tape.gradient(
@@ -75,8 +58,41 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
     return total, *means, [*network_gradients, *weighting_gradients]
 
 
-def _split(x, parts):
+def losses_in_parts(model: "SiTPretrainer", views: dict) -> tuple[dict, dict]:
+    """Computes what `SiTPretrainer.task_losses` does in inference, part by part."""
+    parts = _split(views, model.micro_batches)
+    return _whole(model, *_look(model, parts, training=False))
+
+
+def _split(views, parts):
     """(B, ...) -> (K, B / K, ...)."""
-    shape = tf.shape(x)
-    split = tf.reshape(x, tf.concat([[parts, shape[0] // parts], shape[1:]], 0))
-    return tf.ensure_shape(split, (parts, None, *x.shape[1:]))
+
+    def split(x):
+        shape = tf.shape(x)
+        x_parts = tf.reshape(x, tf.concat([[parts, shape[0] // parts], shape[1:]], 0))
+        return tf.ensure_shape(x_parts, (parts, None, *x.shape[1:]))
+
+    return {name: split(x) for name, x in views.items()}
+
+
+def _look(model, parts, training):
+    """Returns each part's losses and accuracies (K,), and its embeddings (K, M / K, E)."""
+
+    def look(part):
+        outputs, losses, accuracies = model.separate_losses(part, training)
+        return losses, accuracies, outputs["contrastive"]
+
+    names = [task for task in model.tasks if task != "contrastive"]
+    signature = (
+        {name: tf.float32 for name in names},
+        {f"{name}_accuracy": tf.float32 for name in names if name == "rotation"},
+        tf.float32,
+    )
+    # One part after the other: a plain loop would let TensorFlow hold all of them at once.
+    return tf.map_fn(look, parts, fn_output_signature=signature, parallel_iterations=1)
+
+
+def _whole(model, losses, accuracies, embeddings):
+    """Returns the losses and accuracies of the whole batch from those of its parts."""
+    means = tf.nest.map_structure(tf.reduce_mean, (losses, accuracies))
+    return model.with_contrast(*means, tf.reshape(embeddings, (-1, embeddings.shape[-1])))

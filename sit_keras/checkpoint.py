@@ -47,7 +47,11 @@ class Checkpoints:
         if not self._writes:
             return
         self._step.assign(step)
-        self._manager.save(checkpoint_number=step)
+        try:
+            self._manager.save(checkpoint_number=step)
+        except (OSError, tf.errors.OpError):
+            self.sweep()
+            raise
 
     def restore(self) -> int:
         """Loads the latest state that can be read; broken ones are named and passed over.
@@ -58,8 +62,6 @@ class Checkpoints:
         Raises:
             ValueError: if there are checkpoints and none can be read.
         """
-        if self._writes:
-            self._sweep()
         # The files themselves, not the manager's list, which may be lost or stale.
         files = self._folder.glob("ckpt-*.index")
         steps = sorted((int(file.stem.removeprefix("ckpt-")) for file in files), reverse=True)
@@ -79,9 +81,9 @@ class Checkpoints:
             )
         return 0
 
-    def _sweep(self):
-        """Removes what a killed process left half written."""
-        for path in self._folder.glob("*temp*"):
+    def sweep(self) -> None:
+        """Removes what a killed process or a full disk left half written, if one writes here."""
+        for path in self._folder.glob("*temp*") if self._writes else ():
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -295,12 +295,3 @@ def check_batch(batch_size: int, tasks: tuple[str, ...]) -> None:
         "The contrastive task needs a batch of at least 2 images, received batch_size=1: with one "
         "image there is nothing to tell it apart from. Raise batch_size or leave the task out.",
     )
-
-
-def check_micro_batches(batch_size: int, micro_batches: int) -> None:
-    """Raises ValueError unless a replica's batch can be cut into that many equal parts."""
-    _require(
-        micro_batches >= 1 and batch_size % micro_batches == 0,
-        f"A replica's batch of {batch_size} images does not divide into {micro_batches} "
-        "micro-batches: choose a divisor of it.",
-    )

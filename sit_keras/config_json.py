@@ -37,9 +37,19 @@ def _revive(hint: typing.Any, value: typing.Any) -> typing.Any:
 
 
 def save_json(config: typing.Any, path: str | pathlib.Path, **extra) -> None:
-    """Writes a config (and `extra` values beside it) as indented JSON, whole or not at all."""
-    aside = pathlib.Path(path).with_name(".writing.json")
-    aside.write_text(json.dumps({**to_dict(config), **extra}, indent=2) + "\n")
+    """Writes a config, and `extra` values beside it."""
+    write_json(path, {**to_dict(config), **extra})
+
+
+def write_json(path: str | pathlib.Path, values: typing.Any) -> None:
+    """Writes plain values as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: str | pathlib.Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    aside = pathlib.Path(path).with_name(".writing")
+    aside.write_text(text)
     os.replace(aside, path)
 
 

@@ -51,6 +51,11 @@ def _multi_worker_strategy():
                 f"srun, or set TF_CONFIG on each, such as {_TF_CONFIG_EXAMPLE}."
             )
         os.environ["TF_CONFIG"] = json.dumps(slurm.tf_config(os.environ))
+    if not {"cluster", "task"} <= set(json.loads(os.environ["TF_CONFIG"])):
+        raise ValueError(
+            f"TF_CONFIG is {os.environ['TF_CONFIG']}, expected a `cluster` and a `task`, such as "
+            f"{_TF_CONFIG_EXAMPLE}."
+        )
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -61,7 +66,11 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files and speaks."""
-    return not is_multi_worker(strategy) or strategy.cluster_resolver.task_id == 0
+    if not is_multi_worker(strategy):
+        return True
+    resolver = strategy.cluster_resolver
+    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
+    return (resolver.task_type, resolver.task_id) == (first, 0)
 
 
 def from_all_workers(strategy: tf.distribute.Strategy, value: int) -> np.ndarray:
@@ -84,6 +93,19 @@ def _exchange(strategy):
     return exchange
 
 
+@contextlib.contextmanager
+def all_or_none(strategy: tf.distribute.Strategy) -> typing.Iterator[None]:
+    """Lets all workers pass, or stops those that could by ValueError if another failed."""
+    failed = 1
+    try:
+        yield
+        failed = 0
+    finally:
+        others = from_all_workers(strategy, failed).sum() - failed
+    if others:
+        raise ValueError("Another worker could not begin: its own output says why.")
+
+
 class WorkerLost(Exception):
     """Another worker of this run is gone."""
 
@@ -93,7 +115,11 @@ def worker_loss_explained() -> typing.Iterator[None]:
     """Turns the errors of a collective that a worker no longer attends into one sentence."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+    ) as error:
         raise WorkerLost(
             "Another worker is gone (its own output may say why), so this one stops too. Nothing "
             "saved is lost: the same command on every machine goes on from the last saved epoch."

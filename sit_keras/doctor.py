@@ -185,11 +185,15 @@ def _views(data, run_dir):
 
 def _replicas(data, devices):
     """Takes one step on one device and on two, and compares the gradients."""
-    batch = min(data.config.batch_size, MAX_BATCH)
+    batch = min(data.config.batch_size, MAX_BATCH) // 2 * 2
+    if not batch:
+        return Finding("replicas", "a batch of one image cannot be shared: nothing to compare")
     views = {name: value[:batch] for name, value in next(iter(data.views(0, 1))).items()}
     one = _gradient(data.config, views, tf.distribute.OneDeviceStrategy(devices[0]))
     two = _gradient(data.config, views, tf.distribute.MirroredStrategy(devices))
     difference, largest = float(np.abs(one - two).max()), float(np.abs(one).max())
+    if not largest > 0:  # the trainer leaves out what is not finite
+        return Finding("replicas", "a step gives no finite gradient: see the loss", True)
     agree = difference <= TOLERANCE * largest
     return Finding(
         "replicas",

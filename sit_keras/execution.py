@@ -9,7 +9,9 @@ STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """What may change between two parts of one run: it decides nothing that is learned.
+    """What may change between two parts of one run, whose settings it is none of.
+
+    The strategy and the micro-batches change rounding and which paths are dropped, no more.
 
     Args:
         strategy: str. `one` device; `mirrored` over the GPUs of this machine; `multiworker` over

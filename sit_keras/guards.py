@@ -19,6 +19,7 @@ from sit_keras.run_folder import is_full_disk
 
 # A network that gives nothing else will not mend.
 MAX_SKIPPED_IN_A_ROW = 10
+MAX_SCALES_IN_A_ROW = 50
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -76,29 +77,37 @@ class WatchNonFinite(keras.callbacks.Callback):
         if not bad and math.isfinite(logs["loss"]):
             self._skipped_in_a_row = 0
             return
-        bad = bad or ["the gradients"]
         step = self._position.step - 1
-        self._write_down(step, bad)
         self._skipped += 1
         self._skipped_in_a_row += 1
-        if self._policy == "stop" or self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+        # Gradients beyond the range of fp16 are how a loss scale finds its size.
+        is_search = self.model.scales_loss and not bad
+        if is_search and self._skipped_in_a_row < MAX_SCALES_IN_A_ROW:
+            return
+        bad = bad or ["the gradients"]
+        self._write_down(step, bad)
+        if self._policy == "stop" or self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             self._stop(f"In step {step} (the first is 0)", bad)
         logging.warning("Step %d skipped, not finite: %s.", step, ", ".join(bad))
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._skipped == self.params["steps"]:
+            self._stop(f"In every step of epoch {epoch + 1}", ["a loss or the gradients"])
         norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
         bad = _not_finite({**logs, "the weights": norm})
         if bad:
             self._stop(f"After step {self._position.step - 1}", bad)
-        if self._policy == "skip":
-            logs["skipped_steps"] = self._skipped
+        logs["skipped_steps"] = self._skipped
 
     def _write_down(self, step, bad):
         if self._record is None:
             return
         line = {"step": step, "seed": self._seed, "not_finite": bad}
-        with self._record.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            logging.warning("%s could not be written down (%s).", line, error.strerror)
 
     def _stop(self, when, bad):
         kept = f"that of epoch {self._epoch}" if self._epoch else "none, this was the first"
@@ -157,21 +166,22 @@ class StopOnSignal(keras.callbacks.Callback):
         signal.signal(number, signal.SIG_DFL)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._asked = self._ask_all()
         is_last = batch + 1 == self.params["steps"]  # then the epoch is about to be saved whole
-        if self._asked and not is_last:
+        if not is_last and self._is_anyone_told():
             self._checkpoints.save(self._position.step)
             self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._asked:
+        if self._is_anyone_told():
             self._stop()
 
-    def _ask_all(self):
+    def _is_anyone_told(self):
         received = int(self._received is not None)
         return distribution.from_all_workers(self.model.distribute_strategy, received).any()
 
     def _stop(self):
+        # Nobody leaves before the chief has saved.
+        distribution.from_all_workers(self.model.distribute_strategy, 0)
         raise Stopped(
             f"Stopped by {self._received or 'another worker'} and saved after step "
             f"{self._position.step}. The same command goes on from there."
@@ -192,12 +202,18 @@ class SaveState(keras.callbacks.Callback):
         self._checkpoints = checkpoints
         self._position = position
         self._encoder_path = encoder_path
+        self.saved_step = position.step
 
     def on_epoch_end(self, epoch, logs=None):
+        self.save()
+
+    def save(self) -> None:
+        """Writes both."""
         self._checkpoints.save(self._position.step)
         aside = self._encoder_path.with_name(".writing.keras")
         self.model.encoder.save(aside)
         os.replace(aside, self._encoder_path)
+        self.saved_step = self._position.step
 
 
 def forgiving(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:

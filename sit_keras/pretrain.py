@@ -7,14 +7,13 @@ import keras
 import tensorflow as tf
 
 from sit_keras import distribution
-from sit_keras.accumulation import gradients_in_parts
+from sit_keras.accumulation import gradients_in_parts, losses_in_parts
 from sit_keras.backbone import build_ssl_model
 from sit_keras.config import (
     TASKS,
     SiTConfig,
     check_batch,
     check_choice,
-    check_micro_batches,
     check_tasks,
     check_weighting,
 )
@@ -106,6 +105,11 @@ class SiTPretrainer(keras.Model):
     def metrics(self):
         return list(self.trackers.values())
 
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the optimizer scales the loss, and skips steps to find the scale (fp16)."""
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+
     def _accuracy_names(self):
         return [f"{task}_accuracy" for task in self.tasks if task != "reconstruction"]
 
@@ -173,7 +177,7 @@ class SiTPretrainer(keras.Model):
         return total, self.optimizer.scale_loss(total / distribution.num_replicas())
 
     def train_step(self, views):
-        self._check_views(views)
+        batch = self._check_views(views)
         if self.micro_batches == 1:
             with tf.GradientTape() as tape:
                 losses, accuracies = self.task_losses(views, training=True)
@@ -181,16 +185,20 @@ class SiTPretrainer(keras.Model):
             weights = [variable.value for variable in self.trainable_variables]
             gradients = tape.gradient(scaled, weights)
         else:
+            if not self._divides(batch):
+                raise ValueError(
+                    f"A replica's batch of {batch or 'unknown size'} does not divide into "
+                    f"{self.micro_batches} micro-batches: choose a divisor of it, and make batches "
+                    "of one size (drop_remainder=True)."
+                )
             total, losses, accuracies, gradients = gradients_in_parts(self, views)
         updated = self._update(gradients)
-        total = tf.where(updated, total, float("nan"))
-        return self._track(total, losses, accuracies)
+        return self._track(tf.where(updated, total, float("nan")), losses, accuracies)
 
     def _update(self, gradients):
         """Sums gradients over replicas, clips their global norm, and updates the variables.
 
-        Returns whether it did: gradients that are not finite leave everything as it was. (A loss
-        scale sees to that itself, and tries again with a smaller one.)
+        Returns whether it did: gradients that are not finite leave everything as it was.
         """
         gradients = distribution.reduce_sum([tf.convert_to_tensor(g) for g in gradients])
         if self.clip_norm is not None:
@@ -203,17 +211,22 @@ class SiTPretrainer(keras.Model):
         def apply(gradients):
             self.optimizer.apply(gradients, self.trainable_variables)
 
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            apply(gradients)
-            return True
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        distribution.run_if(finite, apply, gradients)
+        if self.scales_loss:
+            apply(gradients)  # it leaves them out itself, and lowers its scale
+        else:
+            distribution.run_if(finite, apply, gradients)
         return finite
 
     def test_step(self, views):
-        self._check_views(views)
-        losses, accuracies = self.task_losses(views, training=False)
-        return self._track(self.weighting(losses), losses, accuracies)
+        batch = self._check_views(views)
+        if self.micro_batches > 1 and self._divides(batch):
+            losses, accuracies = losses_in_parts(self, views)
+        else:
+            losses, accuracies = self.task_losses(views)
+        for name, value in {"loss": self.weighting(losses), **losses, **accuracies}.items():
+            self.trackers[name].update_state(value)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
 
     def _track(self, total, losses, accuracies):
         """Averages the finite values; one that is not shows as NaN in the logs of this step."""
@@ -243,7 +256,11 @@ class SiTPretrainer(keras.Model):
         if batch is not None:
             compared = distribution.num_replicas() if self.negatives == "global" else 1
             check_batch(batch * compared, self.tasks)
-            check_micro_batches(batch, self.micro_batches)
+        return batch
+
+    def _divides(self, batch):
+        """Whether a batch, whose size may be unknown (None), can be cut into the micro-batches."""
+        return batch is not None and batch % self.micro_batches == 0
 
     def task_gradient_norms(self, views: dict) -> dict[str, tf.Tensor]:
         """Measures how hard each weighted task pulls at the encoder (the task ledger).

@@ -1,6 +1,7 @@
 """One pre-training run, from its settings to a folder of results."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,16 +13,16 @@ import tensorflow as tf
 
 from sit_keras import callbacks, distribution, guards, loop
 from sit_keras.checkpoint import Checkpoints
-from sit_keras.config import RunConfig, check_micro_batches
-from sit_keras.config_json import to_dict
-from sit_keras.data import count_train_images
-from sit_keras.evaluation import judge, verdict_table
+from sit_keras.config import RunConfig
+from sit_keras.config_json import to_dict, write_json
+from sit_keras.evaluation import judge
 from sit_keras.execution import Execution
 from sit_keras.memory import limit_arenas
 from sit_keras.optimization import build_optimizer
 from sit_keras.pretrain import SiTPretrainer
-from sit_keras.run_data import RunData, steps_per_epoch
+from sit_keras.run_data import RunData
 from sit_keras.run_folder import (
+    finished_results,
     forget_later_epochs,
     full_disk_explained,
     last_losses,
@@ -29,31 +30,10 @@ from sit_keras.run_folder import (
     sole_run,
     write_settings,
 )
+from sit_keras.run_text import announce
 
-
-def describe(config: RunConfig, data_dir: str | None = None, download: bool = False) -> dict:
-    """Resolves what a run would do, without building the network or reading an image.
-
-    Args:
-        config: RunConfig.
-        data_dir, download: as for `sit_keras.data.load_source`.
-
-    Returns:
-        A dict of the numbers of images, steps and parameters.
-    """
-    num_images, num_labelled = count_train_images(config.dataset, data_dir, download)
-    num_held_out = round(config.holdout * (num_labelled or num_images))
-    steps = steps_per_epoch(config, num_images - num_held_out)
-    return {
-        "train_images": num_images - num_held_out,
-        "held_out_images": num_held_out,
-        "steps_per_epoch": steps,
-        "steps": steps * config.epochs,
-        "views_per_step": 2 * config.batch_size,
-        "encoder_parameters": config.model.num_encoder_parameters,
-        "parameters": config.model.num_parameters,
-        "peak_learning_rate": config.peak_learning_rate,
-    }
+# Of the task ledger and the sheets.
+MAX_LEDGER = 64
 
 
 def pretrain(
@@ -87,25 +67,28 @@ def pretrain(
         WorkerLost: if another worker dies.
     """
     run_dir, execution = pathlib.Path(run_dir), execution or Execution()
-    refuse_another_run(run_dir, config, execution.resume)
-    if (run_dir / "results.json").exists():
-        print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
-        return json.loads((run_dir / "results.json").read_text())
-
     limit_arenas()
     strategy = distribution.make_strategy(execution.strategy)
     is_chief = distribution.is_chief(strategy)
-    data = RunData.load(config, data_dir, download)
-    steps = data.steps_per_epoch
     with contextlib.ExitStack() as stack:
-        if is_chief:
-            stack.enter_context(sole_run(run_dir))
-            write_settings(run_dir, config)
-            _announce(config, data)
-        stack.enter_context(_precision(config.precision))
         stack.enter_context(full_disk_explained(run_dir))
         stack.enter_context(distribution.worker_loss_explained())
-        _agree(strategy, "settings and images", [to_dict(config), len(data.train)])
+        with distribution.all_or_none(strategy):
+            refuse_another_run(run_dir, config, execution.resume)
+            results = finished_results(run_dir)
+            if results is None:
+                data = RunData.load(config, data_dir, download)
+                if is_chief:
+                    stack.enter_context(sole_run(run_dir))
+                    write_settings(run_dir, config)
+                    announce(data)
+        if results is not None:
+            print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
+            return results
+        stack.enter_context(_precision(config.precision))
+        settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
+        _agree(strategy, "settings and images", settings)
+        steps = data.steps_per_epoch
         with strategy.scope():
             model = _build(config, steps, execution.micro_batches)
             checkpoints = Checkpoints(model, run_dir / "checkpoints")
@@ -113,7 +96,7 @@ def pretrain(
         results = {"steps": steps * config.epochs, "train_seconds": round(seconds, 1)}
         if is_chief:
             results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
-            (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            write_json(run_dir / "results.json", results)
         _agree(strategy, "end", "reached")  # the others stay until the chief has judged
     return results
 
@@ -134,19 +117,6 @@ def draw_batch(
     return next(iter(RunData.load(config, data_dir, download).views(step, step + 1)))
 
 
-def _announce(config, data):
-    print(
-        f"{config.dataset}: {len(data.train)} images to train on, {len(data.held_out)} held out; "
-        f"{data.steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} "
-        f"epochs.\n{config.preset}: {config.model.num_parameters:,} parameters at "
-        f"{config.model.square_size} px."
-    )
-    if not tf.config.list_physical_devices("GPU") and _is_large(config.model):
-        print("No GPU was found, and this network wants one; the native presets cost a CPU less.")
-    if config.weighting == "uncertainty":
-        print("The loss adds log(alpha) of each task, so it can fall below zero.")
-
-
 def _agree(strategy, what, value):
     """Raises ValueError unless all workers have the same value; waits for them all."""
     number = zlib.crc32(json.dumps(value).encode())
@@ -159,12 +129,11 @@ def _agree(strategy, what, value):
 
 def _build(config, steps_per_epoch, micro_batches):
     replicas = distribution.num_replicas()
-    if config.batch_size % replicas:
+    if config.batch_size % (replicas * micro_batches):
         raise ValueError(
-            f"A batch of {config.batch_size} does not divide among {replicas} replicas: use a "
-            f"multiple of {replicas}."
+            f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
+            f"{micro_batches} micro-batches each: use a multiple of {replicas * micro_batches}."
         )
-    check_micro_batches(config.batch_size // replicas, micro_batches)
     keras.utils.set_random_seed(config.seed)
     model = SiTPretrainer(
         config.model,
@@ -180,12 +149,6 @@ def _build(config, steps_per_epoch, micro_batches):
     return model
 
 
-def _is_large(model):
-    """Whether a CPU would need a good part of a second for each image."""
-    rows, columns = model.grid
-    return rows * columns * model.num_encoder_parameters > 1e9
-
-
 @contextlib.contextmanager
 def _precision(policy):
     before = keras.mixed_precision.dtype_policy()
@@ -199,6 +162,7 @@ def _precision(policy):
 def _fit(model, checkpoints, data, run_dir, execution):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
+    checkpoints.sweep()
     start_step = checkpoints.restore()
     _agree(strategy, "first step", start_step)
     is_chief = distribution.is_chief(strategy)
@@ -206,17 +170,24 @@ def _fit(model, checkpoints, data, run_dir, execution):
         forget_later_epochs(run_dir / "log.csv", start_step // steps)
         if start_step:
             print(f"Going on from step {start_step} of {run_dir}.")
-    validation = data.validation_views(strategy.num_replicas_in_sync * model.micro_batches)
+    parts = strategy.num_replicas_in_sync * model.micro_batches
+    validation = data.validation_views(parts)
 
     position = guards.Position(start_step)
     stop = guards.StopOnSignal(checkpoints, position)
     record = run_dir / "not_finite.jsonl" if is_chief else None
-    parts = [position, guards.WatchNonFinite(position, execution.on_nan, config.seed, record)]
+    watch = guards.WatchNonFinite(position, execution.on_nan, config.seed, record)
+    save = guards.SaveState(checkpoints, position, run_dir / "encoder.keras")
+    followers = [position, watch]
     if is_chief:
-        parts += _measures(data, next(iter(validation)))
-        writers = _writers(data, next(iter(validation)), run_dir, checkpoints, position)
-        parts += map(guards.forgiving, writers) if execution.on_full_disk == "go_on" else writers
-        parts.append(callbacks.Report(config.epochs))
+        # No more images than the network is given at once in training.
+        count = max(2, min(MAX_LEDGER, config.batch_size // parts))
+        sample = {name: value[:count] for name, value in next(iter(validation)).items()}
+        followers += _measures(data, sample)
+        writers = [*_writers(data, sample, run_dir), save]
+        forgive = execution.on_full_disk == "go_on"
+        followers += map(guards.forgiving, writers) if forgive else writers
+        followers.append(callbacks.Report(config.epochs))
     fit = loop.fit if distribution.is_multi_worker(strategy) else _keras_fit
     begin = time.monotonic()
     with stop.listening():
@@ -229,8 +200,10 @@ def _fit(model, checkpoints, data, run_dir, execution):
                 epochs=-(-last // steps),
                 steps_per_epoch=min(steps, last - first),
                 validation_data=validation if len(data.held_out) else None,
-                callbacks=[*parts, stop],
+                callbacks=[*followers, stop],
             )
+    if is_chief and save.saved_step != position.step:
+        save.save()  # the last epoch found the disk full: nothing is forgiven any more
     return time.monotonic() - begin
 
 
@@ -248,14 +221,13 @@ def _measures(data, sample):
     return parts
 
 
-def _writers(data, sample, run_dir, checkpoints, position):
-    """The callbacks that write an epoch's files."""
+def _writers(data, sample, run_dir):
+    """The callbacks that write an epoch's pictures and logs."""
     config = data.config
     return [
         callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every, config.epochs),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-        guards.SaveState(checkpoints, position, run_dir / "encoder.keras"),
     ]
 
 
@@ -275,19 +247,3 @@ def _verdict(model, data):
     config = data.config
     verdict = judge(model.encoder, bank, queries, config.views.eval_crop, config.seed)
     return {"probe_test_split": "held out" if data.test is None else "test", **verdict}
-
-
-def summary(results: dict, run_dir: str | os.PathLike) -> str:
-    """Returns the results of a run for people, with where they lie and what to do next."""
-    run_dir = pathlib.Path(run_dir)
-    lines = ["", verdict_table(results), ""] if "linear_accuracy" in results else [""]
-    return "\n".join(
-        [
-            *lines,
-            f"Encoder:  {run_dir / 'encoder.keras'}",
-            f"Results:  {run_dir / 'results.json'}",
-            f"Pictures: {run_dir / 'sheets'}",
-            f"Next:     tensorboard --logdir={run_dir / 'tensorboard'}",
-            f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",
-        ]
-    )

@@ -11,6 +11,7 @@ from sit_keras.data import ImageSet, TwoViews, count_steps, hold_out, load_sourc
 # Enough for a verdict on an encoder; the paper's protocols use every image.
 MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
 MAX_VALIDATION_STEPS = 10
+MIN_VALIDATION_IMAGES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +65,10 @@ class RunData:
         Args:
             divisor: int. Divides the size of the batches.
         """
-        batch_size = self.config.batch_size
-        enough = len(self.held_out) >= min(batch_size, 8 * divisor)
+        enough = len(self.held_out) >= min(self.config.batch_size, MIN_VALIDATION_IMAGES)
         watched = self.held_out if enough else self.train
-        batch_size = min(batch_size, len(watched)) // divisor * divisor
+        batch_size = min(self.config.batch_size, len(watched))
+        batch_size = max(batch_size // divisor, 1) * divisor
         steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
         others = dataclasses.replace(self.two_views, seed=self.config.seed + 1)
         # Drawn anew each time: cached, ten batches of the paper's would fill seven gigabytes.

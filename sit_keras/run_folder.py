@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sit_keras._version import VERSION
 from sit_keras.config import RunConfig
-from sit_keras.config_json import differences, from_dict, save_json
+from sit_keras.config_json import differences, from_dict, save_json, write_text
 
 
 def versions() -> dict[str, str]:
@@ -49,6 +49,12 @@ def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -
             f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
             "--run_dir, or the same settings to go on with it."
         )
+
+
+def finished_results(run_dir: pathlib.Path) -> dict | None:
+    """Returns the results of a finished run, None of any other."""
+    path = run_dir / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 @contextlib.contextmanager
@@ -96,7 +102,7 @@ def forget_later_epochs(log: pathlib.Path, epochs_done: int) -> None:
     """Takes the epochs out of the log that were logged but not saved before a run was cut off."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)  # the first has the names
-        log.write_text("".join(lines[: epochs_done + 1]))
+        write_text(log, "".join(lines[: epochs_done + 1]))
 
 
 def last_losses(log: pathlib.Path) -> dict[str, float]:

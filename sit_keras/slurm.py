@@ -26,6 +26,12 @@ def tf_config(environ: typing.Mapping[str, str]) -> dict:
     rank, hosts, tasks, job = (environ[f"SLURM_{name}"] for name in needed)
     port = _FIRST_PORT + int(job) % _NUM_PORTS
     names, counts = _expand_hosts(hosts), _expand_counts(tasks)
+    order = environ.get("SLURM_DISTRIBUTION", "block")
+    if not order.startswith("block") and max(counts) > 1:
+        raise ValueError(
+            f"SLURM_DISTRIBUTION={order} deals tasks out among machines: start the command with "
+            "srun --distribution=block, or one task a machine."
+        )
     if len(names) != len(counts):
         raise ValueError(
             f"SLURM_STEP_TASKS_PER_NODE={tasks} does not fit the {len(names)} hosts of "

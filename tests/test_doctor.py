@@ -70,6 +70,12 @@ def test_a_broken_reduction_is_found(tmp_path, file, right, wrong):
     assert "train.py: the doctor found 1 problem, see above." in result.stderr
 
 
+@pytest.mark.slow
+def test_a_step_that_gives_no_gradient_is_found(tmp_path):
+    result = call_doctor(ROOT, tmp_path / "run", "--temperature=1e-39")
+    assert result.returncode == 1 and "no finite gradient" in result.stdout
+
+
 def test_the_doctor_comes_first(tmp_path):
     tf.constant(0)
     with pytest.raises(ValueError, match="run `python train.py --doctor`"):

@@ -50,20 +50,26 @@ def test_a_step_that_is_not_finite_stops_the_run_and_is_written_down(one_bad_bat
 
 
 def test_or_is_skipped(one_bad_batch, tmp_path):
+    """Where a run had stopped before, too."""
+    with pytest.raises(NonFiniteLoss):
+        pretrain(TINY, tmp_path / "run")
     pretrain(TINY, tmp_path / "run", execution=Execution(on_nan="skip"))
     log = rows(tmp_path / "run")
     assert [row["skipped_steps"] for row in log] == ["0", "1", "0"]
     assert all(np.isfinite(float(value)) for row in log for value in row.values())
     assert all(np.isfinite(w).all() for w in load_encoder(tmp_path / "run").get_weights())
-    assert len(record(tmp_path / "run")) == 1
+    assert len(record(tmp_path / "run")) == 2
 
 
-def test_but_not_without_end(tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "message"), [(12, "In step 9 .*: contrastive"), (4, "In every step of epoch 1")]
+)
+def test_but_not_without_end(tmp_path, steps, message):
     """Similarities over this temperature are infinite in every step."""
-    hopeless = dataclasses.replace(TINY, temperature=1e-39)
-    with pytest.raises(NonFiniteLoss, match="In step 9 .*: contrastive"):
+    hopeless = dataclasses.replace(TINY, temperature=1e-39, steps_per_epoch=steps)
+    with pytest.raises(NonFiniteLoss, match=message):
         pretrain(hopeless, tmp_path / "run", execution=Execution(on_nan="skip"))
-    assert len(record(tmp_path / "run")) == guards.MAX_SKIPPED_IN_A_ROW
+    assert len(record(tmp_path / "run")) == min(steps, guards.MAX_SKIPPED_IN_A_ROW)
 
 
 def test_a_run_is_not_resumed_against_ones_will(tmp_path):
@@ -106,6 +112,21 @@ def test_a_run_goes_on_while_the_disk_is_full(small_disk, tmp_path_factory, monk
     assert [name for name in saved if name.endswith(".index")] == ["ckpt-12.index", "ckpt-4.index"]
     assert same_weights(whole, small_disk / "run")
     assert rows(small_disk / "run")[-1] == rows(whole)[-1]
+
+
+def test_the_last_state_is_never_lost(small_disk, monkeypatch):
+    """The disk is full to the end of a run that goes on: it does not call itself finished."""
+    monkeypatch.setattr(FillDisk, "folder", small_disk, raising=False)
+    config = dataclasses.replace(TINY, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(guards, "Position", FillDisk)
+        with pytest.raises(OSError, match="No space left on the disk"):
+            pretrain(config, small_disk / "run", execution=Execution(on_full_disk="go_on"))
+    assert not (small_disk / "run" / "results.json").exists()
+    (small_disk / "filler").unlink()
+    assert pretrain(config, small_disk / "run")["steps"] == 8
+    assert not list((small_disk / "run" / "checkpoints").glob("*temp*"))
+    assert [row["epoch"] for row in rows(small_disk / "run")] == ["0", "1"]
 
 
 def test_or_stops_and_keeps_the_checkpoint_before(small_disk, monkeypatch):

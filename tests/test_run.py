@@ -16,8 +16,9 @@ from PIL import Image
 
 from sit_keras import CorruptionConfig, SiTConfig, guards, load_encoder, recipe
 from sit_keras.guards import NonFiniteLoss
-from sit_keras.run import describe, pretrain
+from sit_keras.run import pretrain
 from sit_keras.run_folder import sole_run, write_settings
+from sit_keras.run_text import describe
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = recipe(
@@ -157,9 +158,11 @@ def test_an_unlabelled_folder(tmp_path, random):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+@pytest.mark.parametrize("rate", [1e30, 1e12])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, rate):
+    """The weights are infinite, or finite and so large that nothing but NaN comes out of them."""
     # A warm-up of one step an epoch: the first step is tiny, the second shatters the weights.
-    config = dataclasses.replace(TINY, steps_per_epoch=1, learning_rate=1e30, epochs=5)
+    config = dataclasses.replace(TINY, steps_per_epoch=1, learning_rate=rate, epochs=5)
     with pytest.raises(NonFiniteLoss, match=r"After step 1 .*not finite(.|\n)*epoch 1"):
         pretrain(config, tmp_path / "run")
     weights = load_encoder(tmp_path / "run").get_weights()
@@ -252,7 +255,7 @@ def test_the_command_on_digits(tmp_path):
         (["--image_size=18", "--patch_size=4"], "not divisible by patch_size 4"),
         (["--batch_size=5000"], "A batch of 5000 is larger"),
         (["--task_weights=1,x,1", "--weighting=fixed"], "--task_weights takes numbers"),
-        (["--micro_batches=3"], "does not divide into 3 micro-batches"),
+        (["--micro_batches=3"], "1 replicas with 3 micro-batches each: use a multiple of 3"),
         (["--micro_batches=0"], "micro_batches must be at least 1"),
         (["--epoch=5"], "Unknown command line flag 'epoch'"),
         (["--on_nan=pray"], "should be one of <stop|skip>"),

@@ -39,6 +39,12 @@ def test_lists_of_hosts(nodes, hosts):
     assert [each.split(":")[0] for each in tf_config(step)["cluster"]["worker"]] == hosts
 
 
+def test_tasks_dealt_out_among_machines_are_refused():
+    with pytest.raises(ValueError, match="--distribution=block"):
+        tf_config({**STEP, "SLURM_DISTRIBUTION": "cyclic"})
+    assert tf_config({**STEP, "SLURM_DISTRIBUTION": "block:cyclic"}) == tf_config(STEP)
+
+
 def test_what_is_missing_or_does_not_fit_is_named():
     with pytest.raises(ValueError, match="SLURM_JOB_ID not set: start the command with srun"):
         tf_config({name: value for name, value in STEP.items() if name != "SLURM_JOB_ID"})

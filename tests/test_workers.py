@@ -102,15 +102,28 @@ def test_all_stop_where_one_is_told_to(tmp_path):
     assert (tmp_path / "run" / "checkpoints" / f"ckpt-{steps[0]}.index").exists()
 
 
-def test_workers_with_other_settings_are_told(tmp_path):
-    with two_workers(tmp_path / "run", (["--seed=1"], ["--seed=2"])) as workers:
-        outputs = finish(workers)
-    for _, errors in outputs:
-        assert "train.py: The workers differ in their settings and images" in errors
+@pytest.mark.parametrize(
+    ("other", "of_the_chief", "of_the_other"),
+    [
+        (
+            "--seed=2",
+            "The workers differ in their settings",
+            "The workers differ in their settings",
+        ),
+        ("--dataset=folder:nowhere", "Another worker could not begin", "No folder nowhere"),
+    ],
+)
+def test_workers_that_do_not_fit_are_told(tmp_path, other, of_the_chief, of_the_other):
+    with two_workers(tmp_path / "run", ([], [other, "--preset=digits"])) as workers:
+        (_, chief), (_, worker) = finish(workers)
+    assert f"train.py: {of_the_chief}" in chief and f"train.py: {of_the_other}" in worker
 
 
 def test_nobody_to_work_with(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match=r"start the command with srun, or set TF_CONFIG.*host1"):
+        make_strategy("multiworker")
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(ValueError, match=r"TF_CONFIG is \{\}, expected a `cluster` and a `task`"):
         make_strategy("multiworker")
