@@ -11,7 +11,7 @@ from keras import ops
 
 from sit_keras.config import NUM_CHANNELS, SiTConfig
 from sit_keras.config_json import from_dict, to_dict
-from sit_keras.heads import ReconstructionHead, projection_head, rotation_head
+from sit_keras.heads import ClassifierHead, ReconstructionHead, projection_head, rotation_head
 from sit_keras.layers import EncoderBlock, PatchEmbedding, PrefixTokens, Seed
 
 
@@ -116,6 +116,25 @@ def build_ssl_model(config: SiTConfig, seed: Seed = None) -> keras.Model:
         "reconstruction": reconstruction_head(tokens["patches"]),
     }
     return keras.Model(images, outputs, name="sit")
+
+
+def build_classifier(
+    encoder: SiTEncoder, num_classes: int, hidden_dim: int | None = None
+) -> keras.Model:
+    """Returns an encoder with a head that averages the logits of its two tokens.
+
+    Args:
+        encoder: SiTEncoder. Shared, not copied.
+        num_classes: int. K.
+        hidden_dim: as for `ClassifierHead`.
+
+    Returns:
+        A functional model from images (B, H, W, C) to logits (B, K) float32. Its layers are
+        `sit_encoder` and `classifier`.
+    """
+    images = keras.Input((*encoder.config.input_size, NUM_CHANNELS), name="images")
+    logits = ClassifierHead(num_classes, hidden_dim, name="classifier")(encoder(images))
+    return keras.Model(images, logits, name="sit_classifier")
 
 
 def load_encoder(

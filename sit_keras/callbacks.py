@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
-from sit_keras.evaluation import FrozenFeatures, knn_accuracy
+from sit_keras.evaluation import FrozenFeatures, knn_accuracy, select_features
+from sit_keras.evaluation.verdict import NEIGHBOURS
 from sit_keras.visualize import reconstruction_sheet
 
 
@@ -62,9 +63,13 @@ class Neighbours(keras.callbacks.Callback):
         self._features = FrozenFeatures(model.encoder)
 
     def on_epoch_end(self, epoch, logs=None):
-        train, held_out = (self._features(batches) for batches in self._batches)
+        train, held_out = (
+            select_features(self._features(batches), "tokens") for batches in self._batches
+        )
         train_labels, held_out_labels = self._labels
-        logs["knn_accuracy"] = knn_accuracy(train, train_labels, held_out, held_out_labels)
+        k = min(NEIGHBOURS, len(train))
+        accuracies = knn_accuracy(train, train_labels, held_out, held_out_labels, [k])
+        logs["knn_accuracy"] = accuracies[k]
 
 
 class Sheets(keras.callbacks.Callback):

@@ -53,6 +53,12 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
     os.replace(aside, path)
 
 
+def load_json(cls: type, path: str | pathlib.Path, extra: typing.Sequence[str] = ()) -> typing.Any:
+    """Returns the config dataclass `cls` from a file of `save_json`, without its `extra` values."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return from_dict(cls, {name: value for name, value in values.items() if name not in extra})
+
+
 def differences(old: typing.Any, new: typing.Any) -> list[str]:
     """Returns one `field: old -> new` line for each setting in which two configs differ."""
 

@@ -82,3 +82,53 @@ class ReconstructionHead(keras.layers.Layer):
             "patch_size": self.patch_size,
             "num_channels": self.num_channels,
         }
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class ClassifierHead(keras.layers.Layer):
+    """Classifies by a linear layer on each token, whose logits are averaged.
+
+    Args:
+        num_classes: int. K.
+        hidden_dim: int or None. Width of a tanh layer before each linear one (the paper's
+            pre-logits have 1024); None for none.
+
+    Call arguments:
+        tokens: a dict with `rotation` and `contrastive`, each (B, D).
+
+    Returns:
+        (B, K) float32 logits.
+    """
+
+    tokens = ("rotation", "contrastive")
+
+    def __init__(self, num_classes: int, hidden_dim: int | None = None, **kwargs):
+        super().__init__(dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
+        self.num_classes = num_classes
+        self.hidden_dim = hidden_dim
+
+    def build(self, input_shape):
+        self.heads = {}
+        for token in self.tokens:
+            layers = [keras.layers.Dense(self.num_classes, kernel_initializer=normal_init())]
+            if self.hidden_dim is not None:
+                layers.insert(0, keras.layers.Dense(self.hidden_dim, activation="tanh"))
+            self.heads[token] = keras.Sequential(layers, name=token)
+            self.heads[token].build(input_shape[token])
+
+    def call(self, tokens):
+        return ops.mean(ops.stack(self.token_logits(tokens)), axis=0)
+
+    def token_logits(self, tokens):
+        """Returns the logits (B, K) of each token; a loss is the sum of their cross-entropies."""
+        return [self.heads[token](tokens[token]) for token in self.tokens]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape["rotation"][0], self.num_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "hidden_dim": self.hidden_dim,
+        }

@@ -1,7 +1,6 @@
 """The folder of a run: who may write to it, what it says, and what to do when it is full."""
 
 import contextlib
-import json
 import pathlib
 import platform
 import typing
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 from sit_keras._version import VERSION
 from sit_keras.config import RunConfig
-from sit_keras.config_json import differences, from_dict, save_json, write_text
+from sit_keras.config_json import differences, load_json, save_json, write_text
 
 
 def versions() -> dict[str, str]:
@@ -32,6 +31,11 @@ def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
     save_json(config, run_dir / "config.json", versions=versions())
 
 
+def read_settings(run_dir: pathlib.Path) -> RunConfig:
+    """Returns the settings that `write_settings` wrote."""
+    return load_json(RunConfig, run_dir / "config.json", extra=["versions"])
+
+
 def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -> None:
     """Raises ValueError if the folder has a run of other settings, or one not to be resumed."""
     if not ((run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()):
@@ -41,9 +45,7 @@ def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -
             f"{run_dir} holds a run, and --noresume asks for a new one: remove the folder, or give "
             "another --run_dir."
         )
-    saved = json.loads((run_dir / "config.json").read_text())
-    saved.pop("versions", None)
-    changed = differences(from_dict(RunConfig, saved), config)
+    changed = differences(read_settings(run_dir), config)
     if changed:
         raise ValueError(
             f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "

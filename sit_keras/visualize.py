@@ -2,9 +2,12 @@
 
 import os
 import pathlib
+import typing
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
+from sklearn.manifold import TSNE
 
 from sit_keras.augment import denormalize
 
@@ -47,3 +50,62 @@ def reconstruction_sheet(
             axes[0][i].title.set_color("darkgreen" if right else "darkred")
         axes[0][i].set_title(title, fontsize=8)
     figure.savefig(path, dpi=100)
+
+
+def confusion_sheet(
+    confusion: np.ndarray, class_names: typing.Sequence[str], path: str | os.PathLike
+) -> None:
+    """Draws a confusion matrix, each row to its own sum.
+
+    Args:
+        confusion: (K, K) int, rows the true classes.
+        class_names: K names.
+        path: of the PNG.
+    """
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    count = len(class_names)
+    side = min(12.0, 3 + 0.35 * count)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true")
+    if count <= 40:  # more names cannot be read
+        axes.set_xticks(range(count), class_names, rotation=90, fontsize=7)
+        axes.set_yticks(range(count), class_names, fontsize=7)
+    if count <= 12:
+        for (i, j), number in np.ndenumerate(confusion):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(number), ha="center", va="center", color=colour, fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def feature_map(
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_names: typing.Sequence[str],
+    path: str | os.PathLike,
+    seed: int = 0,
+) -> None:
+    """Draws images as points of a plane by t-SNE of their features, coloured by class.
+
+    Args:
+        features: (N, E) float32.
+        labels: (N,) int.
+        class_names: K names.
+        path: of the PNG.
+        seed: int.
+    """
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    perplexity = min(30, max(1, (len(unit) - 1) // 3))
+    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit)
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
+    for index, name in enumerate(class_names):
+        points = plane[labels == index]
+        axes.scatter(*points.T, s=8, color=colours(index % colours.N), label=name)
+    if len(class_names) <= 20:
+        figure.legend(loc="outside right upper", fontsize=8, markerscale=2)
+    axes.set_axis_off()
+    figure.savefig(path, dpi=120)

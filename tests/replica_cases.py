@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from sit_keras import SiTConfig, SiTPretrainer, distribution, loop
 from sit_keras.data import ImageSet, TwoViews, eval_batches, step_views
-from sit_keras.evaluation import FrozenFeatures
+from sit_keras.evaluation import FrozenFeatures, select_features
 
 CONFIG = SiTConfig(8, 4, 12, 2, 2, 16, drop_path_rate=0.0, projection_dim=6)
 STEPS = 20
@@ -106,7 +106,8 @@ def main(strategy, output):
     images = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
     # Batches that do not divide among two.
     images = eval_batches(ImageSet(images, np.full(11, -1)), 8, eval_crop=1.0, batch_size=5)
-    results["features"] = FrozenFeatures(model.encoder)(images)
+    features = FrozenFeatures(model.encoder)(images)
+    results["features"] = select_features(features, "tokens")
 
     noise = model.noise
     drawn = strategy.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))

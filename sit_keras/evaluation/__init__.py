@@ -1,16 +1,27 @@
 """How good is an encoder: frozen features, nearest neighbours, linear probes."""
 
-from sit_keras.evaluation.features import FrozenFeatures, encoder_features, pixel_features
+from sit_keras.evaluation.features import (
+    FEATURES,
+    FrozenFeatures,
+    encoder_features,
+    head_features,
+    pixel_features,
+    select_features,
+)
 from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import linear_accuracy
+from sit_keras.evaluation.linear import LinearHeads, fit_linear_heads
 from sit_keras.evaluation.verdict import judge, verdict_table
 
 __all__ = [
+    "FEATURES",
     "FrozenFeatures",
+    "LinearHeads",
     "encoder_features",
+    "fit_linear_heads",
+    "head_features",
     "judge",
     "knn_accuracy",
-    "linear_accuracy",
     "pixel_features",
+    "select_features",
     "verdict_table",
 ]

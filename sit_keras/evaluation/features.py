@@ -1,16 +1,24 @@
-"""Frozen features of images: computed once, used by every probe."""
+"""Frozen features of images: computed once, used by every probe.
+
+Shapes: B batch, N images, S side, D width.
+"""
 
 import numpy as np
 import tensorflow as tf
 
 from sit_keras.backbone import SiTEncoder
-from sit_keras.config import NUM_CHANNELS
+from sit_keras.config import NUM_CHANNELS, check_choice
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
 
+FEATURES = ("tokens", "rotation", "contrastive", "patches")
+
+# Features by their name, each (N, width) float32.
+Features = dict[str, np.ndarray]
+
 
 class FrozenFeatures:
-    """Computes both tokens of images with an encoder that runs in inference mode.
+    """Computes features of images with an encoder that runs in inference mode.
 
     Traced once, so that it is cheap to call after every epoch. All replicas of a mirrored encoder
     share the work; of several workers only the one that asks has any.
@@ -22,35 +30,50 @@ class FrozenFeatures:
         batches: a dataset of `eval_batches`.
 
     Returns:
-        (N, 2 * D) float32: the rotation and the contrastive token side by side.
+        A dict of (N, D) float32 arrays: `rotation` and `contrastive`, the two tokens, and
+        `patches`, the mean of the patch tokens.
     """
 
     def __init__(self, encoder: SiTEncoder):
-        def tokens(batch):
+        def compute(batch):
             outputs = encoder(batch, training=False)
-            both = tf.concat([outputs["rotation"], outputs["contrastive"]], axis=-1)
-            return tf.cast(both, tf.float32)
+            outputs = {**outputs, "patches": tf.reduce_mean(outputs["patches"], axis=1)}
+            return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
-        strategy = encoder.distribute_strategy
+        self._strategy = strategy = encoder.distribute_strategy
         self._is_shared = isinstance(strategy, tf.distribute.MirroredStrategy)
-        self._strategy = strategy
         if self._is_shared:
-            self._tokens = tf.function(lambda batch: strategy.run(tokens, args=(batch,)))
+            self._compute = tf.function(lambda batch: strategy.run(compute, args=(batch,)))
         else:
             shape = (None, *encoder.config.input_size, NUM_CHANNELS)
-            self._tokens = tf.function(tokens, input_signature=[tf.TensorSpec(shape, tf.float32)])
+            self._compute = tf.function(compute, input_signature=[tf.TensorSpec(shape, tf.float32)])
 
-    def __call__(self, batches: tf.data.Dataset) -> np.ndarray:
-        if not self._is_shared:
-            return np.concatenate([self._tokens(batch).numpy() for batch in batches])
-        parts = []
-        for batch in self._strategy.experimental_distribute_dataset(batches):
-            parts += self._strategy.experimental_local_results(self._tokens(batch))
-        return np.concatenate([part.numpy() for part in parts])
+    def __call__(self, batches: tf.data.Dataset) -> Features:
+        if self._is_shared:
+            batches = self._strategy.experimental_distribute_dataset(batches)
+        parts = {"rotation": [], "contrastive": [], "patches": []}
+        for batch in batches:
+            for name, values in self._compute(batch).items():
+                values = self._strategy.experimental_local_results(values)
+                parts[name] += [value.numpy() for value in values]
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def encoder_features(encoder: SiTEncoder, images: ImageSet, eval_crop: float) -> np.ndarray:
-    """Computes the features (N, 2 * D) float32 of images once.
+def select_features(features: Features, kind: str) -> np.ndarray:
+    """Returns one of `FEATURES` as a matrix (N, E); `tokens` are both tokens side by side."""
+    check_choice("features", kind, FEATURES)
+    if kind == "tokens":
+        return np.concatenate([features["rotation"], features["contrastive"]], axis=1)
+    return features[kind]
+
+
+def head_features(features: Features) -> Features:
+    """Returns the features that a classifier has a head for: the two tokens."""
+    return {name: features[name] for name in ("rotation", "contrastive")}
+
+
+def encoder_features(encoder: SiTEncoder, images: ImageSet, eval_crop: float) -> Features:
+    """Computes the features of images once, see `FrozenFeatures`.
 
     Args:
         encoder: SiTEncoder.
@@ -64,3 +87,8 @@ def pixel_features(images: ImageSet, size: int, eval_crop: float) -> np.ndarray:
     """Returns the plain pixels (N, size * size * 3) float32 that an encoder would see."""
     batches = eval_batches(images, size, eval_crop)
     return np.concatenate([batch.numpy().reshape(len(batch), -1) for batch in batches])
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Returns the rows of a matrix at length 1."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

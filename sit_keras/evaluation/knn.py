@@ -1,6 +1,13 @@
-"""Nearest neighbours in the space of frozen features."""
+"""Nearest neighbours in the space of frozen features.
+
+Shapes: N images, E features, K classes.
+"""
+
+import typing
 
 import numpy as np
+
+from sit_keras.evaluation.features import unit
 
 
 def knn_accuracy(
@@ -8,34 +15,43 @@ def knn_accuracy(
     train_labels: np.ndarray,
     test: np.ndarray,
     test_labels: np.ndarray,
-    k: int = 20,
+    ks: typing.Sequence[int] = (20,),
     temperature: float = 0.07,
     block: int = 1024,
-) -> float:
+) -> dict[int, float]:
     """Classifies by the votes of the k most similar training images, weighted by exp(cos / T).
 
     Args:
         train, test: (N, E) float32 features.
         train_labels, test_labels: (N,) int.
-        k: int. Neighbours; fewer where there are fewer training images.
+        ks: numbers of neighbours to try.
         temperature: float. T; 0.07 is Wu et al. 2018's.
         block: int. Test images compared at a time, so that memory stays bounded.
 
     Returns:
-        The share of test images classified right, in [0, 1].
+        For each k the share of test images classified right, in [0, 1].
+
+    Raises:
+        ValueError: if a k is not positive, or larger than the number of training images.
     """
-    train, test = _unit(train), _unit(test)
-    k = min(k, len(train))
-    one_hot = np.eye(int(train_labels.max()) + 1)[train_labels]  # (N, classes)
-    hits = 0
+    wrong = [k for k in ks if not 1 <= k <= len(train)]
+    if wrong or not ks:
+        raise ValueError(
+            f"Numbers of neighbours must lie between 1 and the {len(train)} training images, "
+            f"received {list(ks)}."
+        )
+    train, test = unit(train), unit(test)
+    one_hot = np.eye(int(train_labels.max()) + 1)[train_labels]  # (N, K)
+    hits = dict.fromkeys(ks, 0)
     for start in range(0, len(test), block):
         similarity = test[start : start + block] @ train.T  # (block, N)
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        weights = np.exp(np.take_along_axis(similarity, nearest, axis=1) / temperature)
-        votes = np.einsum("bk,bkc->bc", weights, one_hot[nearest])
-        hits += int(np.sum(votes.argmax(axis=1) == test_labels[start : start + block]))
-    return hits / len(test)
-
-
-def _unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        largest = max(ks)
+        nearest = np.argpartition(-similarity, largest - 1, axis=1)[:, :largest]
+        closeness = np.take_along_axis(similarity, nearest, axis=1)
+        order = np.argsort(-closeness, axis=1)
+        nearest, closeness = (np.take_along_axis(x, order, axis=1) for x in (nearest, closeness))
+        votes = np.exp(closeness / temperature)[..., None] * one_hot[nearest]  # (block, k, K)
+        for k in ks:
+            guesses = votes[:, :k].sum(axis=1).argmax(axis=1)
+            hits[k] += int(np.sum(guesses == test_labels[start : start + block]))
+    return {k: hit / len(test) for k, hit in hits.items()}

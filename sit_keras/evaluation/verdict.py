@@ -1,15 +1,17 @@
 """Was the pre-training worth it: the encoder against an untrained one and against raw pixels."""
 
 import keras
+import numpy as np
 
 from sit_keras.backbone import SiTEncoder, build_encoder
 from sit_keras.data.images import ImageSet
-from sit_keras.evaluation.features import encoder_features, pixel_features
+from sit_keras.evaluation.features import encoder_features, head_features, pixel_features
 from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import linear_accuracy
+from sit_keras.evaluation.linear import fit_linear_heads
 
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
+NEIGHBOURS = 20
 
 
 def judge(
@@ -31,15 +33,18 @@ def judge(
     untrained = build_encoder(encoder.config)
     pixel_size = min(MAX_PIXEL_SIZE, encoder.config.square_size)
     kinds = {
-        "trained": lambda images: encoder_features(encoder, images, eval_crop),
-        "untrained": lambda images: encoder_features(untrained, images, eval_crop),
-        "pixels": lambda images: pixel_features(images, pixel_size, eval_crop),
+        "trained": lambda images: head_features(encoder_features(encoder, images, eval_crop)),
+        "untrained": lambda images: head_features(encoder_features(untrained, images, eval_crop)),
+        "pixels": lambda images: {"pixels": pixel_features(images, pixel_size, eval_crop)},
     }
+    labels, test_labels = train.class_labels(), test.class_labels()
+    k = min(NEIGHBOURS, len(train))
     linear, knn = {}, {}
     for kind, features in kinds.items():
-        data = features(train), train.class_labels(), features(test), test.class_labels()
-        linear[kind] = linear_accuracy(*data, seed=seed)
-        knn[kind] = knn_accuracy(*data)
+        bank, queries = features(train), features(test)
+        linear[kind] = fit_linear_heads(bank, labels, seed).accuracy(queries, test_labels)
+        bank, queries = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))
+        knn[kind] = knn_accuracy(bank, labels, queries, test_labels, [k])[k]
     return {
         "probe_train_images": len(train),
         "probe_test_images": len(test),

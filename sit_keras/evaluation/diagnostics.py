@@ -1,0 +1,75 @@
+"""Is a representation healthy: collapse, alignment, uniformity.
+
+Shapes: N images, E features.
+"""
+
+import numpy as np
+
+from sit_keras.evaluation.features import unit
+
+
+def spread(features: np.ndarray) -> float:
+    """Measures collapse: the mean deviation of a dimension of unit vectors, times sqrt(E).
+
+    Args:
+        features: (N, E) float32.
+
+    Returns:
+        About 1 where the vectors fill the sphere, 0 where they are all the same.
+
+    Reference:
+        Chen and He 2021, Exploring Simple Siamese Representation Learning, figure 2.
+    """
+    return float(unit(features).std(axis=0).mean() * np.sqrt(features.shape[1]))
+
+
+def effective_rank(features: np.ndarray) -> float:
+    """Counts the dimensions that are used: exp of the entropy of the singular values' shares.
+
+    Args:
+        features: (N, E) float32.
+
+    Returns:
+        Between 1 and min(N, E).
+
+    Reference:
+        Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality.
+    """
+    centred = features - features.mean(axis=0)
+    values = np.linalg.svd(centred, compute_uv=False)
+    shares = values / max(values.sum(), 1e-12)
+    shares = shares[shares > 0]
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def alignment(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the mean squared distance between unit features of two views of each image.
+
+    Args:
+        first, second: (N, E) float32.
+
+    Returns:
+        Between 0, where views do not matter, and 4.
+
+    Reference:
+        Wang and Isola 2020, Understanding Contrastive Representation Learning, equation 1.
+    """
+    return float(np.mean(np.sum(np.square(unit(first) - unit(second)), axis=1)))
+
+
+def uniformity(features: np.ndarray) -> float:
+    """Returns the log of the mean of exp(-2 d^2) over pairs of different unit features.
+
+    Args:
+        features: (N, E) float32; memory goes with N^2.
+
+    Returns:
+        Between -4 and 0; lower is more evenly spread.
+
+    Reference:
+        Wang and Isola 2020, equation 2.
+    """
+    x = unit(features).astype("float64")
+    potential = np.exp(-4 * (1 - x @ x.T))  # |x - y|^2 = 2 - 2 x.y
+    count = len(x)
+    return float(np.log((potential.sum() - np.trace(potential)) / (count * (count - 1))))
