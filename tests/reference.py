@@ -76,3 +76,17 @@ def small_blocks(numbers, size, max_share):
         used.append((top, left, height, width))
         area += height * width
     return used
+
+
+def knn_by_hand(train, train_labels, test, test_labels, k, temperature=0.07):
+    """Wu et al. 2018's weighted nearest neighbours, one test image and one neighbour at a time."""
+    train, test = ([x / np.sqrt(np.sum(x * x)) for x in images] for images in (train, test))
+    hits = 0
+    for image, label in zip(test, test_labels, strict=True):
+        cosines = [float(np.dot(image, other)) for other in train]
+        votes = {}
+        for i in sorted(range(len(train)), key=lambda i: -cosines[i])[:k]:
+            votes.setdefault(train_labels[i], 0.0)
+            votes[train_labels[i]] += np.exp(cosines[i] / temperature)
+        hits += max(votes, key=votes.get) == label
+    return hits / len(test)

@@ -10,13 +10,16 @@ from sit_keras.evaluation.features import (
 )
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import LinearHeads, fit_linear_heads
+from sit_keras.evaluation.report import PROTOCOLS, evaluate
 from sit_keras.evaluation.verdict import judge, verdict_table
 
 __all__ = [
     "FEATURES",
     "FrozenFeatures",
     "LinearHeads",
+    "PROTOCOLS",
     "encoder_features",
+    "evaluate",
     "fit_linear_heads",
     "head_features",
     "judge",

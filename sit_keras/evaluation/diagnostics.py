@@ -64,7 +64,7 @@ def uniformity(features: np.ndarray) -> float:
         features: (N, E) float32; memory goes with N^2.
 
     Returns:
-        Between -4 and 0; lower is more evenly spread.
+        0 where all are the same; about -4 where they lie evenly on a sphere of many dimensions.
 
     Reference:
         Wang and Isola 2020, equation 2.

@@ -1,0 +1,116 @@
+"""An encoder, labelled images and some protocols: to a folder of results."""
+
+import json
+import os
+import pathlib
+import typing
+
+from sit_keras.backbone import load_encoder
+from sit_keras.config import ViewConfig, check_choice
+from sit_keras.data import TwoViews, hold_out, label_subset, load_source
+from sit_keras.evaluation import protocols
+from sit_keras.evaluation.features import FEATURES
+from sit_keras.run_folder import read_settings
+
+PROTOCOLS = ("linear", "knn", "health")
+TEST_SHARE = 0.2  # of a folder that has no test images of its own
+
+
+def evaluate(
+    run: str | os.PathLike,
+    dataset: str | None = None,
+    chosen: typing.Sequence[str] = PROTOCOLS,
+    output: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    features: str = "tokens",
+    ks: typing.Sequence[int] = (1, 5, 20, 200),
+    fraction: float | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> dict:
+    """Judges an encoder and writes `results.json` and pictures, telling what it finds.
+
+    Args:
+        run: a run folder of train.py, or a `.keras` file with an encoder.
+        dataset: str or None. As for `sit_keras.data.load_source`; None takes that of the run.
+        chosen: some of `PROTOCOLS`.
+        output: the folder of the results. Default: `evaluation/DATASET` beside the encoder.
+        data_dir, download: as for `sit_keras.data.load_source`.
+        image_size: int or None. Another input size; the position embeddings are resized.
+        features: str. One of `FEATURES`, which neighbours and health look at.
+        ks: numbers of neighbours; those beyond the number of training images are left out.
+        fraction, per_class: learn from so many labels only, see `sit_keras.data.label_subset`.
+        seed: int. Of the validation split, the labels chosen, and of what is drawn.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: for an unknown protocol, an encoder or data that are not there or do not fit.
+    """
+    for protocol in chosen:
+        check_choice("protocol", protocol, PROTOCOLS)
+    check_choice("features", features, FEATURES)
+    run = pathlib.Path(run)
+    encoder = load_encoder(run, image_size)
+    config = read_settings(run) if (run / "config.json").exists() else None
+    dataset = dataset or (config and config.dataset)
+    if dataset is None:
+        raise ValueError(f"{run} does not say what it was trained on: give a dataset.")
+    views = config.views if config else ViewConfig()
+    train, test = _labelled_images(dataset, data_dir, download, seed)
+    few = fraction is not None or per_class is not None
+    if few:
+        train = label_subset(train, seed, fraction, per_class)
+    frozen = protocols.Frozen(encoder, train, test, views.eval_crop, seed)
+    name = _file_name(dataset) + (f"-{len(train)}-labels" if few else "")
+    output = pathlib.Path(output or _home(run) / "evaluation" / name)
+    print(
+        f"{run} on {dataset}: {len(train)} images to learn from, {len(test)} to be tested on, "
+        f"{len(train.class_names)} classes, at {encoder.config.square_size} px."
+    )
+    results = {
+        "encoder": str(run),
+        "pretrained_on": config and config.dataset,
+        "dataset": dataset,
+        "image_size": encoder.config.square_size,
+        "seed": seed,
+        "train_images": len(train),
+        "test_images": len(test),
+        "num_classes": len(train.class_names),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    if "linear" in chosen:
+        results["linear"] = protocols.linear(frozen, output)
+        print(f"linear evaluation    {results['linear']['accuracy']:.2%}", flush=True)
+    if "knn" in chosen:
+        ks = [k for k in ks if k <= len(train)]
+        results["knn"] = protocols.knn(frozen, ks, features)
+        for k in ks:
+            print(f"{k:4} neighbours      {results['knn'][str(k)]:.2%}", flush=True)
+    if "health" in chosen:
+        two_views = TwoViews(encoder.config.square_size, views, seed=seed)
+        results["health"] = protocols.health(frozen, two_views, output, features)
+        for name in ("spread", "effective_rank", "alignment", "uniformity"):
+            print(f"{name:20} {results['health'][name]:.3f}", flush=True)
+    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"Chance {1 / len(train.class_names):.2%}. Results and pictures: {output}")
+    return results
+
+
+def _labelled_images(dataset, data_dir, download, seed):
+    source = load_source(dataset, data_dir, download)
+    train, test = source.train.labelled(), source.test
+    if not len(train):
+        raise ValueError(f"{dataset} has no labels to judge by: give images in folders of classes.")
+    return (train, test) if test is not None else hold_out(train, TEST_SHARE, seed)
+
+
+def _home(run):
+    return run if run.is_dir() else run.parent
+
+
+def _file_name(dataset):
+    return dataset.replace(":", "-").replace("/", "-")
