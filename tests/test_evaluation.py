@@ -153,7 +153,7 @@ def test_the_classifier_is_the_encoder_and_its_heads(tmp_path):
     source = load_source("digits")
     encoder = build_encoder(CONFIG)
     before = encoder.get_weights()
-    frozen = protocols.Frozen(encoder, source.train.subset(400, 0), source.test, 1.0)
+    frozen = protocols.Frozen(encoder, source.train.subset(150, 0), source.test, 1.0)
     results = protocols.linear(frozen, tmp_path)
     assert all((a == b).all() for a, b in zip(before, encoder.get_weights(), strict=True))
     again = encoder_features(encoder, frozen.train, 1.0)
@@ -179,7 +179,7 @@ def test_test_labels_have_no_say(tmp_path, random):
     shuffled = dataclasses.replace(source.test, labels=random.permutation(source.test.labels))
     models = []
     for name, test in (("right", source.test), ("shuffled", shuffled)):
-        frozen = protocols.Frozen(encoder, source.train.subset(300, 0), test, 1.0)
+        frozen = protocols.Frozen(encoder, source.train.subset(150, 0), test, 1.0)
         protocols.linear(frozen, tmp_path / name)
         models.append(keras.saving.load_model(tmp_path / name / "classifier.keras"))
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
@@ -201,10 +201,10 @@ def test_the_classifier_with_another_hidden_layer(tmp_path, random):
 
 def test_health_draws_a_map(tmp_path):
     source = load_source("digits")
-    test = source.test.subset(100, 0)
+    test = source.test.subset(60, 0)
     frozen = protocols.Frozen(build_encoder(CONFIG), source.train, test, 1.0)
     results = protocols.health(frozen, TwoViews(8), tmp_path, "patches")
-    assert results["images"] == 100 and 0 < results["spread"] < 1.2
+    assert results["images"] == 60 and 0 < results["spread"] < 1.2
     assert 1 < results["effective_rank"] <= 16
     features = FrozenFeatures(frozen.encoder)
     views = TwoViews(8)(test.items, 0)["clean"]

@@ -5,6 +5,8 @@ import csv
 import pytest
 
 from sit_keras import recipe
+from sit_keras.data import load_source
+from sit_keras.evaluation import evaluate
 from sit_keras.run import pretrain
 
 SMALL = dict(hidden_dim=48, num_layers=3, num_heads=3, mlp_dim=96, projection_dim=32)
@@ -43,3 +45,11 @@ def test_losses_fall(name, real_images, tmp_path):
     assert float(log[-1]["rotation"]) < 1.45
     assert results["linear_accuracy"]["trained"] > 1 / results["num_classes"]
     assert (tmp_path / "run" / "sheets" / "epoch_0007.png").exists()
+    if name == "stl10":  # most of whose images have no label
+        judged = evaluate(tmp_path / "run", data_dir=data_dir, chosen=["linear", "knn"], ks=[5])
+        assert judged["train_images"] == len(load_source("stl10", data_dir).train.labelled()) > 0
+        assert min(judged["linear"]["accuracy"], judged["knn"]["5"]) > 1 / judged["num_classes"]
+    if name == "cifar100":
+        judged = evaluate(tmp_path / "run", "cifar10", ["linear"], data_dir=data_dir)
+        assert (judged["pretrained_on"], judged["num_classes"]) == ("cifar100", 10)
+        assert judged["linear"]["accuracy"] > 0.1
