@@ -19,7 +19,6 @@ from sit_keras.data import TwoViews, load_source
 from sit_keras.evaluation import (
     FrozenFeatures,
     diagnostics,
-    encoder_features,
     evaluate,
     fit_linear_heads,
     head_features,
@@ -134,7 +133,7 @@ def test_diagnostics_by_hand(random):
 def test_features_are_the_encoders_in_the_images_order():
     encoder = build_encoder(CONFIG)
     images = load_source("digits").test
-    features = encoder_features(encoder, images, 1.0)
+    features = FrozenFeatures(encoder).of(images, 1.0)
     pixels = pixel_features(images, 8, 1.0).reshape(-1, 8, 8, 3)
     outputs = encoder(pixels, training=False)
     for name, value in features.items():
@@ -156,7 +155,7 @@ def test_the_classifier_is_the_encoder_and_its_heads(tmp_path):
     frozen = protocols.Frozen(encoder, source.train.subset(150, 0), source.test, 1.0)
     results = protocols.linear(frozen, tmp_path)
     assert all((a == b).all() for a, b in zip(before, encoder.get_weights(), strict=True))
-    again = encoder_features(encoder, frozen.train, 1.0)
+    again = FrozenFeatures(encoder).of(frozen.train, 1.0)
     for name, value in again.items():
         np.testing.assert_array_equal(value, frozen.train_features[name])
     model = keras.saving.load_model(tmp_path / "classifier.keras")

@@ -3,7 +3,6 @@
 from sit_keras.evaluation.features import (
     FEATURES,
     FrozenFeatures,
-    encoder_features,
     head_features,
     pixel_features,
     select_features,
@@ -18,7 +17,6 @@ __all__ = [
     "FrozenFeatures",
     "LinearHeads",
     "PROTOCOLS",
-    "encoder_features",
     "evaluate",
     "fit_linear_heads",
     "head_features",

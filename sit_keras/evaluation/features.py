@@ -40,6 +40,7 @@ class FrozenFeatures:
             outputs = {**outputs, "patches": tf.reduce_mean(outputs["patches"], axis=1)}
             return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
+        self._size = encoder.config.square_size
         self._strategy = strategy = encoder.distribute_strategy
         self._is_shared = isinstance(strategy, tf.distribute.MirroredStrategy)
         if self._is_shared:
@@ -58,6 +59,10 @@ class FrozenFeatures:
                 parts[name] += [value.numpy() for value in values]
         return {name: np.concatenate(values) for name, values in parts.items()}
 
+    def of(self, images: ImageSet, eval_crop: float) -> Features:
+        """Returns the features of images in their order, cropped as `ViewConfig` says."""
+        return self(eval_batches(images, self._size, eval_crop))
+
 
 def select_features(features: Features, kind: str) -> np.ndarray:
     """Returns one of `FEATURES` as a matrix (N, E); `tokens` are both tokens side by side."""
@@ -70,17 +75,6 @@ def select_features(features: Features, kind: str) -> np.ndarray:
 def head_features(features: Features) -> Features:
     """Returns the features that a classifier has a head for: the two tokens."""
     return {name: features[name] for name in ("rotation", "contrastive")}
-
-
-def encoder_features(encoder: SiTEncoder, images: ImageSet, eval_crop: float) -> Features:
-    """Computes the features of images once, see `FrozenFeatures`.
-
-    Args:
-        encoder: SiTEncoder.
-        images: ImageSet.
-        eval_crop: float. See `ViewConfig`.
-    """
-    return FrozenFeatures(encoder)(eval_batches(images, encoder.config.square_size, eval_crop))
 
 
 def pixel_features(images: ImageSet, size: int, eval_crop: float) -> np.ndarray:

@@ -21,7 +21,6 @@ from sit_keras.evaluation import diagnostics
 from sit_keras.evaluation.features import (
     Features,
     FrozenFeatures,
-    encoder_features,
     head_features,
     select_features,
 )
@@ -57,14 +56,19 @@ class Frozen:
             )
 
     @functools.cached_property
+    def features(self) -> FrozenFeatures:
+        """Of any images."""
+        return FrozenFeatures(self.encoder)
+
+    @functools.cached_property
     def train_features(self) -> Features:
         """Of the training images, in their order."""
-        return encoder_features(self.encoder, self.train, self.eval_crop)
+        return self.features.of(self.train, self.eval_crop)
 
     @functools.cached_property
     def test_features(self) -> Features:
         """Of the test images, in their order."""
-        return encoder_features(self.encoder, self.test, self.eval_crop)
+        return self.features.of(self.test, self.eval_crop)
 
 
 def linear(frozen: Frozen, output: pathlib.Path) -> dict:
@@ -148,13 +152,12 @@ def health(frozen: Frozen, two_views: TwoViews, output: pathlib.Path, kind: str 
     if len(sample) == len(frozen.test):
         features = select_features(frozen.test_features, kind)
     else:
-        features = encoder_features(frozen.encoder, sample, frozen.eval_crop)
-        features = select_features(features, kind)
+        features = select_features(frozen.features.of(sample, frozen.eval_crop), kind)
     batch = min(256, len(sample))
     views = step_views(sample, two_views, batch, 0, len(sample) // batch, shuffle=False)
-    compute = FrozenFeatures(frozen.encoder)
     first, second = (
-        select_features(compute(views.map(lambda x, i=i: x["clean"][:, i])), kind) for i in (0, 1)
+        select_features(frozen.features(views.map(lambda x, i=i: x["clean"][:, i])), kind)
+        for i in (0, 1)
     )
     output.mkdir(parents=True, exist_ok=True)
     visualize.feature_map(

@@ -5,7 +5,7 @@ import numpy as np
 
 from sit_keras.backbone import SiTEncoder, build_encoder
 from sit_keras.data.images import ImageSet
-from sit_keras.evaluation.features import encoder_features, head_features, pixel_features
+from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import fit_linear_heads
 
@@ -30,11 +30,11 @@ def judge(
         `trained`, `untrained` and `pixels` to a share in [0, 1].
     """
     keras.utils.set_random_seed(seed)
-    untrained = build_encoder(encoder.config)
+    trained, untrained = FrozenFeatures(encoder), FrozenFeatures(build_encoder(encoder.config))
     pixel_size = min(MAX_PIXEL_SIZE, encoder.config.square_size)
     kinds = {
-        "trained": lambda images: head_features(encoder_features(encoder, images, eval_crop)),
-        "untrained": lambda images: head_features(encoder_features(untrained, images, eval_crop)),
+        "trained": lambda images: head_features(trained.of(images, eval_crop)),
+        "untrained": lambda images: head_features(untrained.of(images, eval_crop)),
         "pixels": lambda images: {"pixels": pixel_features(images, pixel_size, eval_crop)},
     }
     labels, test_labels = train.class_labels(), test.class_labels()
