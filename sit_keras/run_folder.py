@@ -1,6 +1,7 @@
 """The folder of a run: who may write to it, what it says, and what to do when it is full."""
 
 import contextlib
+import json
 import pathlib
 import platform
 import typing

@@ -1,12 +1,12 @@
 """An encoder, labelled images and some protocols: to a folder of results."""
 
-import json
 import os
 import pathlib
 import typing
 
 from sit_keras.backbone import load_encoder
 from sit_keras.config import ViewConfig, check_choice
+from sit_keras.config_json import write_json
 from sit_keras.data import TwoViews, hold_out, label_subset, load_source
 from sit_keras.evaluation import protocols
 from sit_keras.evaluation.features import FEATURES
@@ -95,7 +95,7 @@ def evaluate(
         results["health"] = protocols.health(frozen, two_views, output, features)
         for name in ("spread", "effective_rank", "alignment", "uniformity"):
             print(f"{name:20} {results['health'][name]:.3f}", flush=True)
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_json(output / "results.json", results)
     print(f"Chance {1 / len(train.class_names):.2%}. Results and pictures: {output}")
     return results
 
