@@ -78,12 +78,12 @@ class WatchNonFinite(keras.callbacks.Callback):
             self._skipped_in_a_row = 0
             return
         step = self._position.step - 1
-        self._skipped += 1
         self._skipped_in_a_row += 1
         # Gradients beyond the range of fp16 are how a loss scale finds its size.
         is_search = self.model.scales_loss and not bad
         if is_search and self._skipped_in_a_row < MAX_SCALES_IN_A_ROW:
             return
+        self._skipped += 1
         bad = bad or ["the gradients"]
         self._write_down(step, bad)
         if self._policy == "stop" or self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
