@@ -15,6 +15,7 @@ from sit_keras.execution import Execution
 from sit_keras.guards import NonFiniteLoss
 from sit_keras.run import draw_batch, pretrain
 from sit_keras.run_data import RunData
+from sit_keras.run_folder import write_settings
 
 pytestmark = pytest.mark.slow
 
@@ -73,9 +74,10 @@ def test_but_not_without_end(tmp_path, steps, message):
 
 
 def test_a_run_is_not_resumed_against_ones_will(tmp_path):
-    pretrain(dataclasses.replace(TINY, epochs=2), tmp_path / "run")
+    write_settings(tmp_path, TINY)
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="holds a run, and --noresume asks for a new one"):
-        pretrain(TINY, tmp_path / "run", execution=Execution(resume=False))
+        pretrain(TINY, tmp_path, execution=Execution(resume=False))
 
 
 @pytest.fixture
