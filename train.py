@@ -16,6 +16,7 @@ from sit_keras.config_json import to_dict
 from sit_keras.distribution import WorkerLost
 from sit_keras.execution import STRATEGIES, Execution
 from sit_keras.guards import Stopped
+from sit_keras.run_folder import folder_name
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -130,8 +131,9 @@ def main(argv):
         summary = run_text.describe(config, DATA_DIR.value, DOWNLOAD.value)
         print(json.dumps({**to_dict(config), "resolved": summary}, indent=2))
         return
-    label = config.dataset.replace(":", "-").replace("/", "-")
-    run_dir = RUN_DIR.value or f"runs/{label}-{config.preset}-seed{config.seed}"
+    run_dir = (
+        RUN_DIR.value or f"runs/{folder_name(config.dataset)}-{config.preset}-seed{config.seed}"
+    )
     if DOCTOR.value:
         doctor.report(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
         return

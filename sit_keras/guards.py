@@ -194,15 +194,23 @@ class SaveState(keras.callbacks.Callback):
     Args:
         checkpoints: Checkpoints.
         position: Position.
+        encoder: keras.Model.
         encoder_path: pathlib.Path. Of the `.keras` file.
     """
 
-    def __init__(self, checkpoints: Checkpoints, position: Position, encoder_path: pathlib.Path):
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        position: Position,
+        encoder: keras.Model,
+        encoder_path: pathlib.Path,
+    ):
         super().__init__()
+        self._encoder = encoder
         self._checkpoints = checkpoints
         self._position = position
         self._encoder_path = encoder_path
-        self.saved_step = position.step
+        self.saved_step = None  # by this process
 
     def on_epoch_end(self, epoch, logs=None):
         self.save()
@@ -211,7 +219,7 @@ class SaveState(keras.callbacks.Callback):
         """Writes both."""
         self._checkpoints.save(self._position.step)
         aside = self._encoder_path.with_name(".writing.keras")
-        self.model.encoder.save(aside)
+        self._encoder.save(aside)
         os.replace(aside, self._encoder_path)
         self.saved_step = self._position.step
 

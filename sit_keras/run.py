@@ -177,7 +177,7 @@ def _fit(model, checkpoints, data, run_dir, execution):
     stop = guards.StopOnSignal(checkpoints, position)
     record = run_dir / "not_finite.jsonl" if is_chief else None
     watch = guards.WatchNonFinite(position, execution.on_nan, config.seed, record)
-    save = guards.SaveState(checkpoints, position, run_dir / "encoder.keras")
+    save = guards.SaveState(checkpoints, position, model.encoder, run_dir / "encoder.keras")
     followers = [position, watch]
     if is_chief:
         # No more images than the network is given at once in training.
@@ -203,7 +203,7 @@ def _fit(model, checkpoints, data, run_dir, execution):
                 callbacks=[*followers, stop],
             )
     if is_chief and save.saved_step != position.step:
-        save.save()  # the last epoch found the disk full: nothing is forgiven any more
+        save.save()  # the disk was full, or a kill came between checkpoint and encoder
     return time.monotonic() - begin
 
 

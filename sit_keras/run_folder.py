@@ -16,6 +16,11 @@ from sit_keras.config import RunConfig
 from sit_keras.config_json import differences, load_json, save_json, write_text
 
 
+def folder_name(dataset: str) -> str:
+    """Returns the name of a data set as part of a folder's name."""
+    return dataset.replace(":", "-").replace("/", "-")
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of what a run is made with."""
     return {

@@ -96,9 +96,8 @@ def feature_map(
         path: of the PNG.
         seed: int.
     """
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    perplexity = min(30, max(1, (len(unit) - 1) // 3))
-    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit)
+    perplexity = min(30, max(1, (len(features) - 1) // 3))
+    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]

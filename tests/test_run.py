@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,16 @@ def test_a_finished_run_is_left_alone(finished, capsys):
     assert pretrain(TINY, run_dir) == results
     assert "finished already" in capsys.readouterr().out
     assert (run_dir / "encoder.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_its_last_encoder_writes_it(finished, tmp_path):
+    """The last checkpoint was there, the encoder still that of the epoch before, or none."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    for name in ("results.json", "encoder.keras"):
+        (tmp_path / "run" / name).unlink()
+    pretrain(TINY, tmp_path / "run")
+    assert same_weights(finished[0], tmp_path / "run")
 
 
 @pytest.mark.slow

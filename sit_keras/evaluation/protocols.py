@@ -23,6 +23,7 @@ from sit_keras.evaluation.features import (
     FrozenFeatures,
     head_features,
     select_features,
+    unit,
 )
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import LinearHeads, fit_linear_heads
@@ -161,7 +162,7 @@ def health(frozen: Frozen, two_views: TwoViews, output: pathlib.Path, kind: str 
     )
     output.mkdir(parents=True, exist_ok=True)
     visualize.feature_map(
-        features, sample.class_labels(), sample.class_names, output / "map.png", frozen.seed
+        unit(features), sample.class_labels(), sample.class_names, output / "map.png", frozen.seed
     )
     return {
         "features": kind,

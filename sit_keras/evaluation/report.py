@@ -10,7 +10,7 @@ from sit_keras.config_json import write_json
 from sit_keras.data import TwoViews, hold_out, label_subset, load_source
 from sit_keras.evaluation import protocols
 from sit_keras.evaluation.features import FEATURES
-from sit_keras.run_folder import read_settings
+from sit_keras.run_folder import folder_name, read_settings
 
 PROTOCOLS = ("linear", "knn", "health")
 TEST_SHARE = 0.2  # of a folder that has no test images of its own
@@ -65,7 +65,7 @@ def evaluate(
     if few:
         train = label_subset(train, seed, fraction, per_class)
     frozen = protocols.Frozen(encoder, train, test, views.eval_crop, seed)
-    name = _file_name(dataset) + (f"-{len(train)}-labels" if few else "")
+    name = folder_name(dataset) + (f"-{len(train)}-labels" if few else "")
     output = pathlib.Path(output or _home(run) / "evaluation" / name)
     print(
         f"{run} on {dataset}: {len(train)} images to learn from, {len(test)} to be tested on, "
@@ -110,7 +110,3 @@ def _labelled_images(dataset, data_dir, download, seed):
 
 def _home(run):
     return run if run.is_dir() else run.parent
-
-
-def _file_name(dataset):
-    return dataset.replace(":", "-").replace("/", "-")
