@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from sit_keras import doctor, presets, recipe, run, run_text
 from sit_keras.config import TASKS, RunConfig
-from sit_keras.config_json import to_dict
+from sit_keras.config_json import assignments, changed, to_dict
 from sit_keras.distribution import WorkerLost
 from sit_keras.execution import STRATEGIES, Execution
 from sit_keras.guards import Stopped
@@ -90,9 +90,9 @@ flags.DEFINE_float("min_learning_rate", None, "Where the cosine ends.")
 flags.DEFINE_integer("warmup_epochs", None, "Epochs of linear warm-up.")
 flags.DEFINE_float("weight_decay", None, "Decoupled weight decay of AdamW.")
 flags.DEFINE_float("clip_norm", None, "Clip the global norm of the gradients at this.")
-flags.DEFINE_list("tasks", None, f"Comma-separated subset of {', '.join(TASKS)}.")
+flags.DEFINE_string("tasks", None, f"Comma-separated subset of {', '.join(TASKS)}.")
 flags.DEFINE_string("weighting", None, "uncertainty (learned weights) or fixed.")
-flags.DEFINE_list("task_weights", None, "One fixed weight per task, in the order of the tasks.")
+flags.DEFINE_string("task_weights", None, "One fixed weight per task, in the order of the tasks.")
 flags.DEFINE_float("temperature", None, "Temperature of the contrastive loss.")
 flags.DEFINE_string("negatives", None, "global (of all replicas) or local.")
 flags.DEFINE_string("precision", None, "float32, mixed_bfloat16 or mixed_float16.")
@@ -100,26 +100,21 @@ flags.DEFINE_float("holdout", None, "Share of the training images kept for valid
 flags.DEFINE_integer("sheet_every", None, "Epochs between two sheets of reconstructions.")
 flags.DEFINE_bool("strict", None, "Refuse a folder with unreadable images; else skip them.")
 flags.DEFINE_integer("seed", None, "Seed of everything random.")
-
-
-def numbers(flag: str, values: list[str]) -> tuple[float, ...]:
-    """Returns the values of a list flag as numbers."""
-    try:
-        return tuple(float(value) for value in values)
-    except ValueError as error:
-        raise ValueError(f"--{flag} takes numbers, such as 1,0.5,2; received {values}.") from error
+SET = flags.DEFINE_multi_string(
+    "set",
+    [],
+    "NAME=VALUE of any other setting, such as corruption.drop=0.2, model.drop_path_rate=0 or "
+    "views.flip_probability=0; see RunConfig. Give it again for each.",
+)
 
 
 def resolve() -> RunConfig:
     """Returns the settings that the flags ask for."""
-    given = {name: flags.FLAGS[name].value for name in SETTINGS}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if "task_weights" in changes:
-        changes["task_weights"] = numbers("task_weights", changes["task_weights"])
     preset = PRESET.value or ("digits" if DATASET.value == "digits" else "paper")
-    model = {name: flags.FLAGS[name].value for name in MODEL_SETTINGS}
-    model = {name: value for name, value in model.items() if value is not None}
-    return recipe(preset, model_changes=model, dataset=DATASET.value, **changes)
+    given = {name: flags.FLAGS[name].value for name in SETTINGS}
+    given |= {f"model.{name}": flags.FLAGS[name].value for name in MODEL_SETTINGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    return changed(recipe(preset, dataset=DATASET.value), given | assignments(SET.value))
 
 
 def main(argv):

@@ -246,3 +246,29 @@ def distort_block(images, block, factors, order):
     pixels = ops.clip(denormalize(images), 0.0, 1.0)
     distorted = normalize(color_jitter(pixels, factors, order))
     return ops.where(_one_block_mask(images, block), distorted, images)
+
+
+# --- Mixed images ---------------------------------------------------------------------------------
+
+
+def mix(images, targets, weight, box):
+    """Mixes each image and its target with those of its partner from the other end of the batch.
+
+    Args:
+        images: (N, H, W, C).
+        targets: (N, K) float32, shares of the classes.
+        weight: scalar float32. What an image keeps of its own everywhere (mixup).
+        box: (4,) float32, inside the image. Where the partner takes its place (CutMix).
+
+    Returns:
+        The mixed images and targets.
+
+    Reference:
+        Zhang et al. 2018, mixup; Yun et al. 2019, CutMix.
+    """
+    height, width = images.shape[1], images.shape[2]
+    mask = block_mask(box[None, None], ops.ones((1, 1), dtype="bool"), height, width)
+    partners = ops.flip(images, axis=0)
+    mixed = ops.where(mask, partners, weight * images + (1.0 - weight) * partners)
+    own = weight * (1.0 - ops.mean(ops.cast(mask, "float32")))
+    return mixed, own * targets + (1.0 - own) * ops.flip(targets, axis=0)

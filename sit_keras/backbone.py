@@ -166,6 +166,36 @@ def load_encoder(
     return encoder if image_size is None else resize_encoder(encoder, image_size)
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:
+    """Copies the weights that two models share by name, and says which ones it left.
+
+    Args:
+        source: keras.Model. Every weight of it must be found.
+        target: keras.Model, such as `source` with a head on top.
+
+    Returns:
+        The paths of the weights of `target` that `source` does not have, which stay new.
+
+    Raises:
+        ValueError: if `target` lacks weights of `source`, or has them in other shapes.
+    """
+    old, new = ({weight.path: weight for weight in model.weights} for model in (source, target))
+    wrong = [
+        f"{path}: {tuple(weight.shape)} -> {tuple(new[path].shape) if path in new else 'missing'}"
+        for path, weight in old.items()
+        if path not in new or weight.shape != new[path].shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise ValueError(
+            f"{len(wrong)} of {len(old)} weights do not fit ({'; '.join(wrong[:8])}{more}): the "
+            "networks must be of the same preset, and `resize_encoder` makes the image sizes agree."
+        )
+    for path, weight in old.items():
+        new[path].assign(weight)
+    return [path for path in new if path not in old]
+
+
 def resize_encoder(encoder: SiTEncoder, image_size: int | tuple[int, int]) -> SiTEncoder:
     """Returns a copy of an encoder for another image size, its position embeddings resized.
 
@@ -175,7 +205,7 @@ def resize_encoder(encoder: SiTEncoder, image_size: int | tuple[int, int]) -> Si
     """
     config = dataclasses.replace(encoder.config, image_size=image_size)
     resized = SiTEncoder(config, name=encoder.name)
-    for old, new in zip(encoder.variables, resized.variables, strict=True):
+    for old, new in zip(encoder.weights, resized.weights, strict=True):
         if old.path.endswith("prefix_tokens/positions"):
             new.assign(resize_positions(old, encoder.config.grid, config.grid))
         else:

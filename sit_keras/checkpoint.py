@@ -4,11 +4,11 @@ import os
 import pathlib
 import shutil
 
+import keras
 import tensorflow as tf
 from absl import logging
 
 from sit_keras import distribution
-from sit_keras.pretrain import SiTPretrainer
 
 NUM_KEPT = 2
 
@@ -20,11 +20,11 @@ class Checkpoints:
     aside and renamed.
 
     Args:
-        model: SiTPretrainer, compiled.
+        model: a compiled model. Its `trained_parts` where it has such, else the whole is saved.
         folder: where the checkpoints lie.
     """
 
-    def __init__(self, model: SiTPretrainer, folder: str | os.PathLike):
+    def __init__(self, model: keras.Model, folder: str | os.PathLike):
         model.optimizer.build(model.trainable_variables)
         # Not the optimizer's count, which leaves out the steps that a loss scale skips.
         self._step = tf.Variable(0, dtype=tf.int64)
@@ -32,8 +32,7 @@ class Checkpoints:
         generators = [v.value for v in model.variables if "seed_generator" in v.path]
         # Metrics begin anew with each epoch, and to read them would call all workers together.
         self._checkpoint = tf.train.Checkpoint(
-            network=model.network,
-            weighting=model.weighting,
+            **getattr(model, "trained_parts", {"network": model}),
             optimizer=model.optimizer,
             generators=generators,
             step=self._step,

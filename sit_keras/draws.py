@@ -17,6 +17,7 @@ BLOCK_NUMBERS = 4
 MAX_BLOCKS = 64  # the paper's law needs about 20; 64 are never exhausted in practice
 BLOCKS_NUMBERS = 1 + MAX_BLOCKS * BLOCK_NUMBERS
 BLUR_NUMBERS = 2
+ERASE_NUMBERS = 2 * CROP_TRIES + 3
 
 _ORDERS = tuple(itertools.permutations(range(3)))
 
@@ -162,3 +163,39 @@ def donors(uniforms, views: int):
     batch = ops.cast(ops.shape(uniforms)[0], "float32")
     image = ops.cast(_integer(uniforms, 0.0, batch), "int32")
     return ops.reshape(image * views + ops.arange(views, dtype="int32"), (-1,))
+
+
+def erased_box(uniforms, size: int, probability: float):
+    """Random erasing: one box of 2 % to a third of the area, of a ratio from 0.3 to its inverse.
+
+    Args:
+        uniforms: (..., ERASE_NUMBERS) float32.
+        size: int. Side of the square image in pixels.
+        probability: float. Chance that an image is erased at all.
+
+    Returns:
+        box (..., 4) float32 and whether it is used, (...) bool.
+
+    Reference:
+        Zhong et al. 2017, Random Erasing Data Augmentation, with timm's numbers.
+    """
+    law = ViewConfig(crop_area=(0.02, 1 / 3), crop_ratio=(0.3, 1 / 0.3))
+    return crop_boxes(uniforms[..., 1:], size, size, law), uniforms[..., 0] < probability
+
+
+def cut_box(uniforms, size: int, kept):
+    """The box of CutMix, of 1 - `kept` of the area, around a uniform centre and cut at the border.
+
+    Args:
+        uniforms: (2,) float32.
+        size: int. Side of the square image in pixels.
+        kept: scalar float32.
+
+    Returns:
+        (4,) float32 in whole pixels.
+    """
+    half = ops.floor(size * ops.sqrt(1.0 - kept)) / 2.0
+    centre = ops.floor(uniforms * size)
+    low = ops.clip(ops.floor(centre - half), 0.0, float(size))
+    high = ops.clip(ops.floor(centre + half), 0.0, float(size))
+    return ops.concatenate([low, high - low], axis=-1)

@@ -95,9 +95,10 @@ class ClassifierHead(keras.layers.Layer):
 
     Call arguments:
         tokens: a dict with `rotation` and `contrastive`, each (B, D).
+        averaged: bool. False gives the logits of each token, whose cross-entropies a loss adds up.
 
     Returns:
-        (B, K) float32 logits.
+        (B, K) float32 logits, or (B, 2, K).
     """
 
     tokens = ("rotation", "contrastive")
@@ -110,21 +111,20 @@ class ClassifierHead(keras.layers.Layer):
     def build(self, input_shape):
         self.heads = {}
         for token in self.tokens:
-            layers = [keras.layers.Dense(self.num_classes, kernel_initializer=normal_init())]
+            layers = [
+                keras.layers.Dense(
+                    self.num_classes, kernel_initializer=normal_init(), name="logits"
+                )
+            ]
             if self.hidden_dim is not None:
-                layers.insert(0, keras.layers.Dense(self.hidden_dim, activation="tanh"))
+                hidden = keras.layers.Dense(self.hidden_dim, activation="tanh", name="hidden")
+                layers.insert(0, hidden)
             self.heads[token] = keras.Sequential(layers, name=token)
             self.heads[token].build(input_shape[token])
 
-    def call(self, tokens):
-        return ops.mean(ops.stack(self.token_logits(tokens)), axis=0)
-
-    def token_logits(self, tokens):
-        """Returns the logits (B, K) of each token; a loss is the sum of their cross-entropies."""
-        return [self.heads[token](tokens[token]) for token in self.tokens]
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape["rotation"][0], self.num_classes)
+    def call(self, tokens, averaged=True):
+        logits = ops.stack([self.heads[name](tokens[name]) for name in self.tokens], axis=1)
+        return ops.mean(logits, axis=1) if averaged else logits
 
     def get_config(self):
         return {

@@ -1,8 +1,12 @@
-"""The three pretext losses. Each returns one value per sample; the trainer reduces them once.
+"""The three pretext losses, and the classifier's. Each returns one value per sample.
+
+The trainer reduces them once.
 
 Shapes: M samples (two views per image), G candidates of all replicas, E embedding width, H W C
-image.
+image, K classes.
 """
+
+import math
 
 from keras import ops
 
@@ -56,6 +60,21 @@ def nt_xent(anchors, candidates, self_index, positive_index, temperature: float)
     logits = ops.where(columns[None, :] == self_index[:, None], -1e9, logits)
     losses = ops.sparse_categorical_crossentropy(positive_index, logits, from_logits=True)
     return losses, logits
+
+
+def summed_cross_entropy(targets, logits):
+    """Cross-entropy of mixed or smoothed targets, summed over all heads and tokens.
+
+    Args:
+        targets: (M, K) float32, shares of the classes.
+        logits: (M, ..., K) float32.
+
+    Returns:
+        (M,) float32.
+    """
+    num_heads = math.prod(logits.shape[1:-1])
+    log_shares = ops.log_softmax(ops.reshape(logits, (-1, num_heads, logits.shape[-1])))
+    return -ops.sum(targets[:, None, :] * log_shares, axis=(1, 2))
 
 
 def _normalize(x):

@@ -102,6 +102,11 @@ class SiTPretrainer(keras.Model):
         return self.network.get_layer("sit_encoder")
 
     @property
+    def trained_parts(self) -> dict:
+        """What a checkpoint keeps beside the optimizer."""
+        return {"network": self.network, "weighting": self.weighting}
+
+    @property
     def metrics(self):
         return list(self.trackers.values())
 
@@ -281,11 +286,6 @@ class SiTPretrainer(keras.Model):
             task: tf.linalg.global_norm(tape.gradient(loss, weights))
             for task, loss in weighted.items()
         }
-
-    def no_decay_variables(self) -> list[keras.Variable]:
-        """The weights that must not decay: biases, norms, tokens, positions, alphas."""
-        exempt = ("rotation_token", "contrastive_token", "positions")
-        return [v for v in self.trainable_variables if len(v.shape) < 2 or v.name in exempt]
 
     def get_config(self):
         return {

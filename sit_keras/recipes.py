@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 from sit_keras.config import CorruptionConfig, RunConfig, SiTConfig, ViewConfig, check_choice
+from sit_keras.finetune_config import FinetuneConfig
 
 _NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0), eval_crop=1.0)}
 
@@ -41,6 +42,22 @@ _RECIPES: dict[str, tuple[SiTConfig, dict[str, typing.Any]]] = {
 }
 
 
+# Where training with labels differs from the paper's settings.
+_FINETUNE: dict[str, dict[str, typing.Any]] = {
+    "digits": {
+        "rand_augment": 1,
+        "magnitude": 4.0,
+        "erasing": 0.0,
+        "mixup": 0.2,
+        "cutmix": 0.0,
+        "epochs": 40,
+        "batch_size": 64,
+        "learning_rate": 0.016,
+        "drop_path_rate": 0.0,
+    },
+}
+
+
 def presets() -> dict[str, SiTConfig]:
     """Returns the named networks, largest first."""
     return {name: model for name, (model, _) in _RECIPES.items()}
@@ -61,3 +78,21 @@ def recipe(preset: str, model_changes: dict | None = None, **changes) -> RunConf
     model, settings = _RECIPES[preset]
     model = dataclasses.replace(model, **(model_changes or {}))
     return RunConfig(**{"preset": preset, "model": model, **settings, **changes})
+
+
+def finetune_recipe(
+    preset: str | None, views: ViewConfig, frozen: bool = False, **changes
+) -> FinetuneConfig:
+    """Returns the settings of training with labels that suit a preset.
+
+    Args:
+        preset: str or None. A name from `presets()`.
+        views: ViewConfig. Of the pre-training.
+        frozen: bool. For heads on a frozen encoder.
+        **changes: fields of `FinetuneConfig` that differ.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    settings = {"views": views, "frozen": frozen, **({"learning_rate": 1e-3} if frozen else {})}
+    return FinetuneConfig(**{**settings, **_FINETUNE.get(preset, {}), **changes})

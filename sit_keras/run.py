@@ -19,6 +19,7 @@ from sit_keras.evaluation import judge
 from sit_keras.execution import Execution
 from sit_keras.memory import limit_arenas
 from sit_keras.optimization import build_optimizer
+from sit_keras.precision import precision
 from sit_keras.pretrain import SiTPretrainer
 from sit_keras.run_data import RunData
 from sit_keras.run_folder import (
@@ -85,7 +86,7 @@ def pretrain(
         if results is not None:
             print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
             return results
-        stack.enter_context(_precision(config.precision))
+        stack.enter_context(precision(config.precision))
         settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
         _agree(strategy, "settings and images", settings)
         steps = data.steps_per_epoch
@@ -147,16 +148,6 @@ def _build(config, steps_per_epoch, micro_batches):
     )
     model.compile(build_optimizer(model, config, steps_per_epoch))
     return model
-
-
-@contextlib.contextmanager
-def _precision(policy):
-    before = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_dtype_policy(before)
 
 
 def _fit(model, checkpoints, data, run_dir, execution):

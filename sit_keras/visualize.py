@@ -108,3 +108,59 @@ def feature_map(
         figure.legend(loc="outside right upper", fontsize=8, markerscale=2)
     axes.set_axis_off()
     figure.savefig(path, dpi=120)
+
+
+def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
+    """Draws the numbers of a table as bars, the deck's as marks.
+
+    Args:
+        entries: dicts of `row`, `column`, `mean`, `deviation` or None, and `deck` in percent or
+            None.
+        path: of the PNG.
+    """
+    rows = list(dict.fromkeys(entry["row"] for entry in entries))
+    columns = list(dict.fromkeys(entry["column"] for entry in entries))
+    height = 0.8 / len(columns)
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(rows) * (1 + len(columns))), layout="constrained")
+    axes = figure.subplots()
+    for number, column in enumerate(columns):
+        chosen = [entry for entry in entries if entry["column"] == column]
+        places = [rows.index(entry["row"]) + height * number for entry in chosen]
+        values = [100 * entry["mean"] for entry in chosen]
+        spreads = [100 * (entry["deviation"] or 0) for entry in chosen]
+        bars = axes.barh(places, values, height, xerr=spreads, label=column, alpha=0.8)
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        known = [(entry["deck"], at) for entry, at in zip(chosen, places, strict=True)]
+        known = [(value, at) for value, at in known if value is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), "k|", markersize=12, label=f"{column}, deck")
+    axes.set_yticks([i + height * (len(columns) - 1) / 2 for i in range(len(rows))], rows)
+    axes.invert_yaxis()
+    axes.set(xlabel="top-1 accuracy, %", xlim=(0, 105))
+    figure.legend(loc="outside upper right", ncols=2 * len(columns), fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
+    """Draws the score of each trial over each setting that a search changed.
+
+    Args:
+        trials: dicts of `score` and `changes`, a dict of settings.
+        path: of the PNG.
+    """
+    names = list(dict.fromkeys(name for trial in trials for name in trial["changes"]))
+    names = [name for name in names if name not in ("task_weights", "warmup_epochs")]
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    cells = figure.subplots(lines, columns, squeeze=False).flat
+    for name, axes in zip(names, cells, strict=False):
+        points = [(t["changes"][name], 100 * t["score"]) for t in trials if name in t["changes"]]
+        axes.plot(*zip(*points, strict=True), "o", alpha=0.7)
+        values = [value for value, _ in points if not isinstance(value, str)]
+        if values and min(values) > 0 and max(values) > 10 * min(values):
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel="score, %")
+    for axes in list(cells):  # those left over
+        axes.set_axis_off()
+    figure.savefig(path, dpi=120)

@@ -20,7 +20,7 @@ from sit_keras.evaluation import (
     FrozenFeatures,
     diagnostics,
     evaluate,
-    fit_linear_heads,
+    fit_heads,
     head_features,
     judge,
     knn_accuracy,
@@ -69,7 +69,7 @@ def test_numbers_of_neighbours_that_cannot_be(random, ks):
 def test_a_linear_head_is_scikit_learns(random, classes):
     """With the penalty it chose, and folded into one kernel on the plain features."""
     features, labels = clusters(random, 400, classes)
-    heads = fit_linear_heads({"x": features[:200]}, labels[:200])
+    heads = fit_heads({"x": features[:200]}, labels[:200])
     scaler = StandardScaler().fit(features[:200])
     reference = LogisticRegression(C=heads.strength, max_iter=1000)
     reference.fit(scaler.transform(features[:200]), labels[:200])
@@ -88,11 +88,8 @@ def test_a_linear_head_is_scikit_learns(random, classes):
 def test_logits_of_two_heads_are_averaged(random):
     first, labels = clusters(random, 200)
     second = random.normal(size=first.shape).astype("float32")
-    both = fit_linear_heads({"a": first, "b": second}, labels)
-    single = [
-        dataclasses.replace(both, kernels={n: both.kernels[n]}, biases={n: both.biases[n]})
-        for n in ("a", "b")
-    ]
+    both = fit_heads({"a": first, "b": second}, labels)
+    single = [dataclasses.replace(both, layers={name: both.layers[name]}) for name in ("a", "b")]
     features = {"a": first, "b": second}
     expected = sum(heads.logits(features) for heads in single) / 2
     np.testing.assert_allclose(both.logits(features), expected, rtol=1e-5)
@@ -103,14 +100,14 @@ def test_noise_cannot_be_read(random):
     noise = {"x": random.normal(size=(400, 10)).astype("float32")}
     part = {"x": noise["x"][:200]}
     rest = {"x": noise["x"][200:]}
-    assert fit_linear_heads(part, labels[:200]).accuracy(rest, labels[200:]) < 0.45
+    assert fit_heads(part, labels[:200]).accuracy(rest, labels[200:]) < 0.45
 
 
 def test_a_class_without_an_image_is_refused(random):
     features, labels = clusters(random)
     kept = labels != 2
     with pytest.raises(ValueError, match=r"received \[30 30  0 30\] images of the classes"):
-        fit_linear_heads({"x": features[kept]}, labels[kept])
+        fit_heads({"x": features[kept]}, labels[kept])
 
 
 def test_diagnostics_by_hand(random):
@@ -160,7 +157,7 @@ def test_the_classifier_is_the_encoder_and_its_heads(tmp_path):
         np.testing.assert_array_equal(value, frozen.train_features[name])
     model = keras.saving.load_model(tmp_path / "classifier.keras")
     pixels = pixel_features(frozen.test, 8, 1.0).reshape(-1, 8, 8, 3)
-    heads = fit_linear_heads(head_features(frozen.train_features), frozen.train.class_labels())
+    heads = fit_heads(head_features(frozen.train_features), frozen.train.class_labels())
     logits = heads.logits(head_features(frozen.test_features))
     np.testing.assert_allclose(model(pixels), logits, atol=1e-3)
     confusion = np.array(results["confusion"])
@@ -190,8 +187,9 @@ def test_the_classifier_with_another_hidden_layer(tmp_path, random):
     images = random.normal(size=(3, 8, 8, 3)).astype("float32")
     head = model.get_layer("classifier")
     tokens = model.get_layer("sit_encoder")(images)
-    logits = head.token_logits(tokens)
-    np.testing.assert_allclose(model(images), (logits[0] + logits[1]) / 2, rtol=1e-6)
+    logits = np.asarray(head(tokens, averaged=False))
+    assert logits.shape == (3, 2, 7)
+    np.testing.assert_allclose(model(images), logits.mean(axis=1), rtol=1e-6)
     assert sum(np.prod(w.shape) for w in head.weights) == 2 * (16 * 5 + 5 + 5 * 7 + 7)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -218,7 +216,7 @@ def test_evaluate_writes_its_folder(tmp_path, capsys):
     encoder.save(tmp_path / "encoder.keras")
     write_settings(tmp_path, recipe("digits"))
     results = evaluate(tmp_path, chosen=("linear", "knn"), image_size=12, ks=(5, 10_000))
-    assert results == json.loads((tmp_path / "evaluation/digits/results.json").read_text())
+    assert results == json.loads((tmp_path / "evaluation/digits-12px/results.json").read_text())
     assert (results["dataset"], results["image_size"]) == ("digits", 12)
     assert set(results["knn"]) == {"features", "5"} and results["linear"]["accuracy"] > 0.5
     few = evaluate(tmp_path, chosen=("linear",), per_class=3)

@@ -10,7 +10,7 @@ from sit_keras import SiTConfig, SiTPretrainer
 from sit_keras.accumulation import gradients_in_parts
 from sit_keras.config import TASKS, RunConfig
 from sit_keras.data import TwoViews
-from sit_keras.optimization import build_optimizer
+from sit_keras.optimization import build_optimizer, decays
 
 CONFIG = SiTConfig(
     image_size=12, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=24,
@@ -209,7 +209,7 @@ def test_the_ledger_measures_each_tasks_pull(random):
 
 def test_what_does_not_decay():
     model = SiTPretrainer(CONFIG)
-    exempt = {v.path for v in model.no_decay_variables()}
+    exempt = {v.path for v in model.trainable_variables if not decays(v)}
     decayed = {v.path for v in model.trainable_variables} - exempt
     assert all(path.endswith("kernel") for path in decayed)
     assert sum(path.endswith("kernel") for path in exempt) == 0
@@ -226,7 +226,7 @@ def test_the_optimizer_decays_only_what_it_may():
     before = {v.path: v.numpy() for v in model.trainable_variables}
     zeros = [tf.zeros(v.shape) for v in model.trainable_variables]
     optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
-    exempt = {v.path for v in model.no_decay_variables()}
+    exempt = {v.path for v in model.trainable_variables if not decays(v)}
     for v in model.trainable_variables:
         factor = 1.0 if v.path in exempt else 1 - 0.5 * 1e-3
         np.testing.assert_allclose(v, factor * before[v.path], rtol=1e-6, err_msg=v.path)

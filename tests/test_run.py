@@ -265,7 +265,7 @@ def test_the_command_on_digits(tmp_path):
         (["--dataset=folder:nowhere"], "No folder nowhere"),
         (["--image_size=18", "--patch_size=4"], "not divisible by patch_size 4"),
         (["--batch_size=5000"], "A batch of 5000 is larger"),
-        (["--task_weights=1,x,1", "--weighting=fixed"], "--task_weights takes numbers"),
+        (["--task_weights=1,x,1", "--weighting=fixed"], "task_weights takes float, received 'x'"),
         (["--micro_batches=3"], "1 replicas with 3 micro-batches each: use a multiple of 3"),
         (["--micro_batches=0"], "micro_batches must be at least 1"),
         (["--epoch=5"], "Unknown command line flag 'epoch'"),

@@ -4,6 +4,7 @@ Shapes: B batch, S side, H W C image.
 """
 
 import os
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ import tensorflow as tf
 from sit_keras import augment
 from sit_keras.data.folder import read_image
 from sit_keras.data.images import ImageSet
-from sit_keras.data.views import TwoViews, unit_pixels
+from sit_keras.data.views import CroppedViews, TwoViews, unit_pixels
 
 # A crop of 8 % of the area is 28 % of the side, so files are read at up to four times the size
 # wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
@@ -45,11 +46,8 @@ def pair_views(
     if rank == 4:
         if batch_size is not None:
             raise ValueError("The dataset is batched already: leave batch_size out.")
-        return (
-            dataset.enumerate()
-            .map(lambda step, images: two_views(images, step), tf.data.AUTOTUNE)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        batches = map_plainly(dataset.enumerate(), lambda step, images: two_views(images, step))
+        return batches.prefetch(tf.data.AUTOTUNE)
     if batch_size is None:
         raise ValueError("The dataset yields single images: give batch_size.")
 
@@ -57,13 +55,13 @@ def pair_views(
         step, position = index // batch_size, index % batch_size
         return two_views.crop_one(image, step, position, batch_size)
 
-    crops = dataset.enumerate().map(crop, tf.data.AUTOTUNE)
+    crops = map_plainly(dataset.enumerate(), crop)
     return _finish_batches(crops, two_views, batch_size, 0)
 
 
 def step_views(
     images: ImageSet,
-    two_views: TwoViews,
+    views: CroppedViews,
     batch_size: int,
     start_step: int,
     end_step: int,
@@ -73,33 +71,23 @@ def step_views(
 
     Args:
         images: ImageSet.
-        two_views: TwoViews.
+        views: TwoViews, or other views.
         batch_size: int. The images left over at the end of an epoch wait for the next one.
         start_step, end_step: int. `start_step` counts from the beginning of the run.
         shuffle: bool. A new order each epoch.
 
     Returns:
-        A dataset of `end_step - start_step` dicts of `TwoViews.__call__`.
+        A dataset of what the views return for each of `end_step - start_step` batches.
 
     Raises:
         ValueError: if there are fewer images than one batch holds.
     """
-    steps_per_epoch = count_steps(len(images), batch_size)
-
-    def rows_of(step):
-        epoch, batch = step // steps_per_epoch, step % steps_per_epoch
-        rows = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
-        if not shuffle:
-            return rows
-        seed = tf.cast(tf.stack([tf.constant(two_views.seed, tf.int64), epoch]), tf.uint32)
-        return tf.random.experimental.index_shuffle(rows, seed, len(images) - 1)
-
+    rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
     steps = tf.data.Dataset.range(start_step, end_step)
     if images.in_memory:
         pixels = tf.constant(images.items)
-        return steps.map(
-            lambda step: two_views(tf.gather(pixels, rows_of(step)), step), tf.data.AUTOTUNE
-        ).prefetch(tf.data.AUTOTUNE)
+        batches = map_plainly(steps, lambda step: views(tf.gather(pixels, rows_of(step)), step))
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     paths = tf.constant(images.items)
 
@@ -109,18 +97,39 @@ def step_views(
         return tf.data.Dataset.from_tensor_slices((tf.fill((batch_size,), step), places, rows))
 
     def crop(step, position, path):
-        return two_views.crop_one(read_tensor(path, two_views.size), step, position, batch_size)
+        return views.crop_one(read_tensor(path, views.size), step, position, batch_size)
 
-    crops = steps.flat_map(one_by_one).map(crop, tf.data.AUTOTUNE)
-    dataset = _finish_batches(crops, two_views, batch_size, start_step)
+    crops = map_plainly(steps.flat_map(one_by_one), crop)
+    dataset = _finish_batches(crops, views, batch_size, start_step)
     return dataset.apply(tf.data.experimental.assert_cardinality(max(0, end_step - start_step)))
+
+
+def step_rows(
+    num_images: int, batch_size: int, seed: int, shuffle: bool = True
+) -> typing.Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what tells which images (B,) int64 a step takes; arguments as for `step_views`."""
+    steps_per_epoch = count_steps(num_images, batch_size)
+
+    def rows_of(step):
+        epoch, batch = step // steps_per_epoch, step % steps_per_epoch
+        rows = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
+        if not shuffle:
+            return rows
+        key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch]), tf.uint32)
+        return tf.random.experimental.index_shuffle(rows, key, num_images - 1)
+
+    return rows_of
 
 
 def _finish_batches(crops, two_views, batch_size, start_step):
     batches = crops.batch(batch_size, drop_remainder=True).enumerate(start_step)
-    return batches.map(
-        lambda step, batch: two_views.finish(batch, step), tf.data.AUTOTUNE
-    ).prefetch(tf.data.AUTOTUNE)
+    views = map_plainly(batches, lambda step, batch: two_views.finish(batch, step))
+    return views.prefetch(tf.data.AUTOTUNE)
+
+
+def map_plainly(dataset: tf.data.Dataset, function: typing.Callable) -> tf.data.Dataset:
+    """Maps in parallel, without AutoGraph: it takes seconds to find nothing to do in our views."""
+    return dataset.map(tf.autograph.experimental.do_not_convert(function), tf.data.AUTOTUNE)
 
 
 def count_steps(num_images: int, batch_size: int) -> int:
@@ -173,11 +182,11 @@ def eval_batches(
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = tf.constant(images.items)
     if images.in_memory:
-        batches = dataset.batch(batch_size).map(
-            lambda rows: centre_crop(tf.gather(items, rows)), tf.data.AUTOTUNE
+        batches = map_plainly(
+            dataset.batch(batch_size), lambda rows: centre_crop(tf.gather(items, rows))
         )
     else:
-        batches = dataset.map(
-            lambda row: centre_crop(read_tensor(items[row], size)[None])[0], tf.data.AUTOTUNE
+        batches = map_plainly(
+            dataset, lambda row: centre_crop(read_tensor(items[row], size)[None])[0]
         ).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

@@ -8,7 +8,14 @@ from sit_keras.data.images import ImageSet
 def label_subset(
     images: ImageSet, seed: int, fraction: float | None = None, per_class: int | None = None
 ) -> ImageSet:
-    """Returns the same share or number of images of every class.
+    """Returns the images that `label_indices` chooses."""
+    return images.take(label_indices(images, seed, fraction, per_class))
+
+
+def label_indices(
+    images: ImageSet, seed: int, fraction: float | None = None, per_class: int | None = None
+) -> np.ndarray:
+    """Chooses the same share or number of images of every class.
 
     Subsets of one seed are nested: whatever is in a smaller one is in every larger one.
 
@@ -19,7 +26,7 @@ def label_subset(
         per_class: int. Number of each class. One of the two must be given.
 
     Returns:
-        An ImageSet in the order of `images`.
+        Sorted indices, (n,) int.
 
     Raises:
         ValueError: if neither or both are given, or a class would have no image or too few.
@@ -41,4 +48,4 @@ def label_subset(
                 f"between 1 and {len(members)}."
             )
         chosen.append(members[:wanted])
-    return images.take(np.sort(np.concatenate(chosen)))
+    return np.sort(np.concatenate(chosen))

@@ -22,8 +22,67 @@ _CROP, _LOOK, _CORRUPT, _NOISE = range(4)
 _DISTORTION = ViewConfig(brightness=0.8, contrast=0.8, saturation=0.8)
 
 
+class CroppedViews:
+    """Random crops of the images of a batch, which a subclass makes into views.
+
+    A subclass has a `size` (the side S in pixels), `views` (a ViewConfig), a `seed`, the number of
+    crops that an image gives (`num_views`, V), and finishes them.
+    """
+
+    size: int
+    views: ViewConfig
+    seed: int
+    num_views: int
+
+    def __call__(self, images: tf.Tensor, step: tf.Tensor):
+        """Returns what `finish` makes of the crops of a batch.
+
+        Args:
+            images: (B, H, W, 3) uint8, or float in [0, 1].
+            step: scalar int64. The number of the batch.
+        """
+        return self.finish(self.crop(images, step), step)
+
+    def crop(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns the random crops (B, V, S, S, 3) of images (B, H, W, 3) of one size."""
+        uniforms = self._crop_uniforms(tf.shape(images)[0], step)
+        return self._crop(unit_pixels(images), uniforms)
+
+    def crop_one(
+        self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor, batch_size: int
+    ) -> tf.Tensor:
+        """Returns the random crops (V, S, S, 3) of one image (H, W, 3) of a batch of mixed sizes.
+
+        They are those that `crop` draws at this position of a batch of `batch_size`.
+        """
+        uniforms = self._crop_uniforms(batch_size, step)[position]
+        return self._crop(unit_pixels(image)[None], uniforms[None])[0]
+
+    def finish(self, crops: tf.Tensor, step: tf.Tensor):
+        """Makes crops (B, V, S, S, 3) in [0, 1] into what the network is given."""
+        raise NotImplementedError
+
+    def _crop(self, images, uniforms):
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        boxes = draws.crop_boxes(uniforms[..., 1:], height, width, self.views)
+        flip = uniforms[..., 0] < self.views.flip_probability
+        return augment.resized_crop(images, boxes, flip, self.size)
+
+    def _crop_uniforms(self, batch_size, step):
+        return self.uniforms(step, _CROP, (batch_size, self.num_views, draws.CROP_NUMBERS + 1))
+
+    def uniforms(self, step, stream, shape):
+        """Returns numbers in [0, 1) that belong to the seed, the step and the stream."""
+        return tf.random.stateless_uniform(shape, self.stream(step, stream), alg="philox")
+
+    def stream(self, step, stream):
+        """Returns the seed (2,) of a stream of a step."""
+        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
+        return tf.random.experimental.stateless_fold_in(seed, stream)
+
+
 @dataclasses.dataclass(frozen=True)
-class TwoViews:
+class TwoViews(CroppedViews):
     """Makes the two corrupted and clean views of a batch, and their rotation labels.
 
     Flip comes before the rotation and the rotation last: the other way round a flipped quarter turn
@@ -41,39 +100,22 @@ class TwoViews:
     corruption: CorruptionConfig = CorruptionConfig()
     seed: int = 0
 
-    def __call__(self, images: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the views of a batch.
+    num_views = NUM_VIEWS
+
+    def finish(self, crops: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Jitters, normalises, rotates and corrupts crops.
 
         Args:
-            images: (B, H, W, 3) uint8, or float in [0, 1].
-            step: scalar int64. The number of the batch.
+            crops: (B, 2, S, S, 3) float32 in [0, 1].
+            step: scalar int64.
 
         Returns:
             A dict: `corrupted` and `clean` (B, 2, S, S, 3) float32 normalised, `rotation` (B, 2)
             int32, quarter turns clockwise.
         """
-        return self.finish(self.crop(images, step), step)
-
-    def crop(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns the random crops (B, 2, S, S, 3) of images (B, H, W, 3) of one size."""
-        uniforms = self._crop_uniforms(tf.shape(images)[0], step)
-        return self._crop(unit_pixels(images), uniforms)
-
-    def crop_one(
-        self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor, batch_size: int
-    ) -> tf.Tensor:
-        """Returns the random crops (2, S, S, 3) of one image (H, W, 3) of a batch of mixed sizes.
-
-        They are those that `crop` draws at this position of a batch of `batch_size`.
-        """
-        uniforms = self._crop_uniforms(batch_size, step)[position]
-        return self._crop(unit_pixels(image)[None], uniforms[None])[0]
-
-    def finish(self, crops: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Jitters, normalises, rotates and corrupts crops (B, 2, S, S, 3) in [0, 1]."""
         batch = tf.shape(crops)[0]
         count = draws.JITTER_NUMBERS + 1
-        uniforms = self._uniforms(step, _LOOK, (batch * NUM_VIEWS, count))
+        uniforms = self.uniforms(step, _LOOK, (batch * NUM_VIEWS, count))
         factors, order = draws.jitter(uniforms[:, 1:], self.views)
         rotation = draws.quarter_turns(uniforms[:, 0])
         x = tf.reshape(crops, (batch * NUM_VIEWS, self.size, self.size, 3))
@@ -101,7 +143,7 @@ class TwoViews:
             draws.BLOCK_NUMBERS,  # colour, where
             draws.JITTER_NUMBERS,  # colour, how much
         ]
-        uniforms = self._uniforms(step, _CORRUPT, (count, sum(numbers)))
+        uniforms = self.uniforms(step, _CORRUPT, (count, sum(numbers)))
         grey, blur, blur_law, drop, replace, donor, colour, colour_law = tf.split(
             uniforms, numbers, axis=1
         )
@@ -113,30 +155,12 @@ class TwoViews:
             factors, order = draws.jitter(colour_law, _DISTORTION)
             x = augment.distort_block(x, draws.any_block(colour, size), factors, order)
         if config.drop > 0:
-            noise = tf.random.stateless_normal(
-                tf.shape(x), self._stream(step, _NOISE), alg="philox"
-            )
+            noise = tf.random.stateless_normal(tf.shape(x), self.stream(step, _NOISE), alg="philox")
             x = augment.fill_blocks(x, *draws.small_blocks(drop, size, config.drop), noise)
         if config.replace > 0:
             others = tf.gather(x, draws.donors(tf.reshape(donor, (-1, NUM_VIEWS)), NUM_VIEWS))
             x = augment.fill_blocks(x, *draws.small_blocks(replace, size, config.replace), others)
         return x
-
-    def _crop(self, images, uniforms):
-        height, width = tf.shape(images)[1], tf.shape(images)[2]
-        boxes = draws.crop_boxes(uniforms[..., 1:], height, width, self.views)
-        flip = uniforms[..., 0] < self.views.flip_probability
-        return augment.resized_crop(images, boxes, flip, self.size)
-
-    def _crop_uniforms(self, batch_size, step):
-        return self._uniforms(step, _CROP, (batch_size, NUM_VIEWS, draws.CROP_NUMBERS + 1))
-
-    def _uniforms(self, step, stream, shape):
-        return tf.random.stateless_uniform(shape, self._stream(step, stream), alg="philox")
-
-    def _stream(self, step, stream):
-        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
-        return tf.random.experimental.stateless_fold_in(seed, stream)
 
 
 def unit_pixels(images: tf.Tensor) -> tf.Tensor:

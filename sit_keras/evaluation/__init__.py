@@ -7,18 +7,21 @@ from sit_keras.evaluation.features import (
     pixel_features,
     select_features,
 )
+from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import LinearHeads, fit_linear_heads
-from sit_keras.evaluation.report import PROTOCOLS, evaluate
+from sit_keras.evaluation.linear import TokenHeads, fit_heads
+from sit_keras.evaluation.report import PROTOCOLS, QUICK, evaluate
 from sit_keras.evaluation.verdict import judge, verdict_table
 
 __all__ = [
     "FEATURES",
     "FrozenFeatures",
-    "LinearHeads",
+    "TokenHeads",
     "PROTOCOLS",
+    "QUICK",
     "evaluate",
-    "fit_linear_heads",
+    "finetune",
+    "fit_heads",
     "head_features",
     "judge",
     "knn_accuracy",

@@ -1,4 +1,4 @@
-"""Judging a frozen encoder on labelled images: linear evaluation, neighbours, health.
+"""Judging an encoder on labelled images: linear evaluation, few-shot, neighbours, health.
 
 Shapes: N images, E features, K classes.
 """
@@ -9,13 +9,19 @@ import pathlib
 import typing
 
 import keras
-import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from sit_keras import visualize
-from sit_keras.backbone import SiTEncoder, build_classifier
+from sit_keras.backbone import (
+    SiTEncoder,
+    build_classifier,
+    build_encoder,
+    copy_weights,
+    load_encoder,
+)
+from sit_keras.config_json import write_json
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import step_views
+from sit_keras.data.subsets import label_indices
 from sit_keras.data.views import TwoViews
 from sit_keras.evaluation import diagnostics
 from sit_keras.evaluation.features import (
@@ -25,8 +31,12 @@ from sit_keras.evaluation.features import (
     select_features,
     unit,
 )
+from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import LinearHeads, fit_linear_heads
+from sit_keras.evaluation.linear import TokenHeads, fit_heads
+from sit_keras.evaluation.once import fingerprint, once
+from sit_keras.evaluation.scores import scores
+from sit_keras.finetune_config import FinetuneConfig
 
 # What a picture or a sum over all pairs can take in.
 MAX_HEALTH = 2_000
@@ -72,49 +82,90 @@ class Frozen:
         return self.features.of(self.test, self.eval_crop)
 
 
-def linear(frozen: Frozen, output: pathlib.Path) -> dict:
+def linear(frozen: Frozen, output: pathlib.Path, hidden_dim: int | None = None) -> dict:
     """Linear evaluation on cached features; writes `classifier.keras` and `confusion.png`.
 
     Args:
         frozen: Frozen.
         output: pathlib.Path of the folder.
+        hidden_dim: int or None. See `fit_heads`.
 
     Returns:
-        `accuracy`, the penalty's `strength`, `per_class` accuracies and the `confusion` matrix,
-        its rows the true classes.
+        What `scores` returns, the penalty's `strength`, and `new_weights`, the classifier's weights
+        that are not the encoder's.
 
     Reference:
         Atito et al. 2021, section 4: the encoder frozen, a linear head on each token, their
         logits averaged.
     """
-    labels, names = frozen.test.class_labels(), frozen.test.class_names
-    heads = fit_linear_heads(
-        head_features(frozen.train_features), frozen.train.class_labels(), frozen.seed
+    heads = fit_heads(
+        head_features(frozen.train_features), frozen.train.class_labels(), frozen.seed, hidden_dim
     )
     guesses = heads.logits(head_features(frozen.test_features)).argmax(axis=1)
-    confusion = confusion_matrix(labels, guesses, labels=np.arange(len(names)))
-    output.mkdir(parents=True, exist_ok=True)
-    visualize.confusion_sheet(confusion, names, output / "confusion.png")
-    classifier(frozen.encoder, heads).save(output / "classifier.keras")
-    right, present = np.diag(confusion), confusion.sum(axis=1)
-    return {
-        "accuracy": float(np.mean(guesses == labels)),
-        "strength": heads.strength,
-        "per_class": {
-            name: float(right[i] / present[i]) for i, name in enumerate(names) if present[i]
-        },
-        "confusion": confusion.tolist(),
-    }
+    results = scores(guesses, frozen.test, output)
+    model, new = classifier(frozen.encoder, heads)
+    model.save(output / "classifier.keras")
+    return {**results, "strength": heads.strength, "new_weights": new}
 
 
-def classifier(encoder: SiTEncoder, heads: LinearHeads) -> keras.Model:
-    """Returns the encoder with these heads as one model, see `build_classifier`."""
-    (num_classes,) = next(iter(heads.biases.values())).shape
-    model = build_classifier(encoder, num_classes)
+def classifier(encoder: SiTEncoder, heads: TokenHeads) -> tuple[keras.Model, list[str]]:
+    """Returns a copy of the encoder with these heads as one model, and what is new in it.
+
+    See `build_classifier` and `copy_weights`.
+    """
+    *hidden, (_, bias) = next(iter(heads.layers.values()))
+    hidden_dim = hidden[0][1].size if hidden else None
+    model = build_classifier(build_encoder(encoder.config), bias.size, hidden_dim)
+    new = copy_weights(encoder, model)
     head = model.get_layer("classifier")
     for token in head.tokens:
-        head.heads[token].set_weights([heads.kernels[token], heads.biases[token]])
-    return model
+        head.heads[token].set_weights([x for layer in heads.layers[token] for x in layer])
+    return model, new
+
+
+def few_shot(
+    frozen: Frozen,
+    fractions: typing.Sequence[float],
+    config: FinetuneConfig,
+    output: pathlib.Path,
+) -> dict:
+    """Fine-tunes on a share of the labels, then judges that encoder by linear evaluation on all.
+
+    Args:
+        frozen: Frozen.
+        fractions: shares of the labels in (0, 1].
+        config: FinetuneConfig.
+        output: pathlib.Path of the folder. Each share has a folder in it, as of `finetune`, with
+            `labels.json`, which training images it learnt from, and a folder `linear`.
+
+    Returns:
+        For each share: `labels` (their number), `finetuned` and `linear`, the two accuracies.
+
+    Reference:
+        Atito et al. 2021, section 4 (deck, few-shot): its rows "fewshot" and "SiT".
+    """
+    chosen = {
+        fraction: label_indices(frozen.train, frozen.seed, fraction) for fraction in fractions
+    }
+    results = {}
+    for fraction, rows in chosen.items():
+        folder = output / f"{100 * fraction:g}-percent"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "labels.json", {"seed": frozen.seed, "rows": rows.tolist()})
+        tuned = finetune(frozen.encoder, frozen.train.take(rows), frozen.test, config, folder)
+        encoder = load_encoder(folder)
+
+        def judge(path, encoder=encoder):
+            return linear(dataclasses.replace(frozen, encoder=encoder), path)
+
+        settings = {"encoder": fingerprint(encoder.get_weights()), "seed": frozen.seed}
+        again = once(folder / "linear", settings, judge)
+        results[f"{fraction:g}"] = {
+            "labels": len(rows),
+            "finetuned": tuned["accuracy"],
+            "linear": again["accuracy"],
+        }
+    return results
 
 
 def knn(frozen: Frozen, ks: typing.Sequence[int], kind: str = "tokens") -> dict:

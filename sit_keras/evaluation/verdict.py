@@ -7,7 +7,7 @@ from sit_keras.backbone import SiTEncoder, build_encoder
 from sit_keras.data.images import ImageSet
 from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
 from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import fit_linear_heads
+from sit_keras.evaluation.linear import fit_heads
 
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
@@ -42,7 +42,7 @@ def judge(
     linear, knn = {}, {}
     for kind, features in kinds.items():
         bank, queries = features(train), features(test)
-        linear[kind] = fit_linear_heads(bank, labels, seed).accuracy(queries, test_labels)
+        linear[kind] = fit_heads(bank, labels, seed).accuracy(queries, test_labels)
         bank, queries = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))
         knn[kind] = knn_accuracy(bank, labels, queries, test_labels, [k])[k]
     return {
