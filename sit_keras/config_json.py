@@ -136,10 +136,11 @@ def _read(name, hint, text):
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if text == "None" and type(None) in options:
         return None
-    for option in options:
-        if typing.get_origin(option) is tuple:
-            kind = typing.get_args(option)[0]
-            return tuple(_read(name, kind, part) for part in text.split(","))
+    tuples = [option for option in options if typing.get_origin(option) is tuple]
+    options = [option for option in options if option not in tuples]
+    if tuples and ("," in text or set(options) <= {type(None)}):
+        kind = typing.get_args(tuples[0])[0]
+        return tuple(_read(name, kind, part) for part in text.split(","))
     if str in options:
         return text
     try:
@@ -149,6 +150,6 @@ def _read(name, hint, text):
     if float in options and type(value) is int:
         value = float(value)
     if type(value) not in options:
-        wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        wanted = " or ".join("None" if o is type(None) else o.__name__ for o in options)
         raise ValueError(f"{name} takes {wanted}, received {text!r}.")
     return value

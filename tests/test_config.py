@@ -7,7 +7,14 @@ from sit_keras.config import (
     CorruptionConfig,
     RunConfig,
 )
-from sit_keras.config_json import differences, from_dict, save_json, to_dict
+from sit_keras.config_json import (
+    assignments,
+    changed,
+    differences,
+    from_dict,
+    save_json,
+    to_dict,
+)
 
 NON_DEFAULT = RunConfig(
     dataset="cifar10",
@@ -121,3 +128,45 @@ def test_parameters_are_counted_without_building(name):
 
 def test_learning_rate_scales_with_the_batch():
     assert recipe("paper").peak_learning_rate == pytest.approx(5.625e-4)
+
+
+def test_settings_by_their_names():
+    config = changed(
+        recipe("digits"),
+        assignments(
+            ["epochs=9", "warmup_epochs=0", "corruption.drop=0", "views.crop_area=0.5,1",
+             "tasks=rotation,contrastive", "weighting=fixed", "task_weights=2,0.5", "strict=True",
+             "model.image_size=8", "model.patch_size=2", "clip_norm=3", "dataset=folder:a=b"]
+        ),
+    )  # fmt: skip
+    assert (config.epochs, config.warmup_epochs, config.strict) == (9, 0, True)
+    assert (config.corruption.drop, config.clip_norm) == (0.0, 3.0)
+    assert isinstance(config.corruption.drop, float)
+    assert config.views.crop_area == (0.5, 1.0) and config.views.eval_crop == 1.0
+    assert (config.tasks, config.task_weights) == (("rotation", "contrastive"), (2.0, 0.5))
+    assert (config.model.image_size, config.model.patch_size) == (8, 2)
+    assert config.dataset == "folder:a=b"
+    assert changed(config, {"task_weights": "None", "clip_norm": "None"}).clip_norm is None
+    assert changed(config, {}) == config
+
+
+@pytest.mark.parametrize(
+    "texts, complaint",
+    [
+        (["epochs"], "Expected NAME=VALUE, such as epochs=20; received epochs"),
+        (["epoch=3"], "Unknown setting 'epoch' of RunConfig: it has dataset, preset"),
+        (["model=3"], "Unknown setting 'model' of RunConfig"),
+        (["epochs.x=3"], "Unknown setting 'epochs.x' of RunConfig"),
+        (["model.width=3"], "Unknown setting 'width' of SiTConfig: it has image_size"),
+        (["epochs=2.5"], "epochs takes int, received '2.5'"),
+        (["epochs=many"], "epochs takes int, received 'many'"),
+        (["temperature=hot"], "temperature takes float, received 'hot'"),
+        (["task_weights=1,x"], "task_weights takes float, received 'x'"),
+        (["clip_norm=x"], "clip_norm takes float or None"),
+        (["strict=1"], "strict takes bool"),
+        (["temperature=-1"], "temperature must be positive"),
+    ],
+)
+def test_settings_that_are_none(texts, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        changed(recipe("digits"), assignments(texts))

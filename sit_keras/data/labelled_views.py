@@ -76,7 +76,7 @@ class AugmentedViews(CroppedViews):
             return images, targets
         coin, *centre = tf.unstack(self.uniforms(step, _MIX, (3,)))
         cuts = coin < (0.5 if config.mixup and config.cutmix else float(config.cutmix > 0))
-        concentration = tf.where(cuts, config.cutmix, config.mixup)
+        concentration = tf.where(cuts, float(config.cutmix), float(config.mixup))
         gammas = tf.random.stateless_gamma((2,), self.stream(step, _BETA), concentration)
         share = gammas[0] / tf.reduce_sum(gammas)  # of the Beta law
         weight = tf.where(cuts, 1.0, share)
