@@ -40,7 +40,11 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "one" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+# One for all runs of a process: the collectives of a second one would get into those of the first.
+_mirrored = functools.cache(lambda devices: tf.distribute.MirroredStrategy(list(devices)))
 
 
 def _multi_worker_strategy():

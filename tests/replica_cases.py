@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import SiTConfig, SiTPretrainer, distribution, loop
-from sit_keras.data import ImageSet, TwoViews, eval_batches, step_views
-from sit_keras.evaluation import FrozenFeatures, select_features
+from sit_keras import SiTConfig, SiTPretrainer, build_encoder, distribution, loop
+from sit_keras.data import ImageSet, TwoViews, eval_batches, load_source, step_views
+from sit_keras.evaluation import FrozenFeatures, finetune, select_features
+from sit_keras.finetune_config import FinetuneConfig
 
 CONFIG = SiTConfig(8, 4, 12, 2, 2, 16, drop_path_rate=0.0, projection_dim=6)
 STEPS = 20
@@ -112,7 +113,30 @@ def main(strategy, output):
     noise = model.noise
     drawn = strategy.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))
     results["noise"] = strategy.experimental_local_results(drawn)
+    if not distribution.is_multi_worker(strategy):  # evaluation has one machine
+        results |= fine_tuned(sys.argv[1], output + ".folder")
     np.savez(output, **results)
+
+
+def fine_tuned(strategy, folder):
+    """The weights of a classifier, all of them trained or only its heads."""
+    source = load_source("digits")
+    train, test = source.train.subset(104, 0), source.test.subset(81, 0)
+    keras.utils.set_random_seed(0)
+    encoder = build_encoder(CONFIG)
+    results = {}
+    for frozen in (False, True):
+        config = FinetuneConfig(
+            frozen=frozen, epochs=3, batch_size=26, warmup_epochs=1, drop_path_rate=0.0
+        )
+        path = f"{folder}/{frozen}"
+        results[f"accuracy, frozen: {frozen}"] = finetune(
+            encoder, train, test, config, path, strategy
+        )["accuracy"]
+        results[f"fine-tuned, frozen: {frozen}"] = weights(
+            keras.saving.load_model(f"{path}/classifier.keras")
+        )
+    return results
 
 
 if __name__ == "__main__":

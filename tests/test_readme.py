@@ -1,8 +1,11 @@
 """The README keeps its word: its Python runs, its commands parse, its links lead somewhere."""
 
+import json
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -14,14 +17,28 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-COMMANDS = sorted(
-    {
-        line[line.index("python train.py") :].split("#")[0].strip()
-        for block in blocks("bash")
-        for line in block.replace("\\\n", " ").splitlines()
-        if "python train.py" in line
-    }
-)
+def commands(script):
+    """The arguments of every call of a script."""
+    call = f"python {script}"
+    return sorted(
+        {
+            line[line.index(call) + len(call) :].split("#")[0].strip()
+            for block in blocks("bash")
+            for line in block.replace("\\\n", " ").splitlines()
+            if call in line
+        }
+    )
+
+
+PARSE = """
+import importlib.util, json, sys
+from absl import flags
+spec = importlib.util.spec_from_file_location("command", sys.argv[1])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+for arguments in json.loads(sys.argv[2]):
+    flags.FLAGS.unparse_flags()
+    assert flags.FLAGS(["command", *arguments]) == ["command"], arguments
+"""
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
@@ -30,15 +47,26 @@ def test_python_runs(code, tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_parse(command, tmp_path, monkeypatch, call_train):
+@pytest.mark.parametrize("command", commands("train.py"))
+def test_commands_of_train_resolve(command, tmp_path, monkeypatch, call_train):
     """Every train.py command resolves its settings; data sets that are not here are named so."""
     monkeypatch.chdir(tmp_path)
-    arguments = [*shlex.split(command)[2:], "--dry_run", "--nodownload", f"--data_dir={tmp_path}"]
+    arguments = [*shlex.split(command), "--dry_run", "--nodownload", f"--data_dir={tmp_path}"]
     try:
         call_train(*arguments)
     except ValueError as error:
         assert "is not prepared in" in str(error) or "No folder" in str(error), error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["evaluate.py", "tune.py"])
+def test_other_commands_parse(script):
+    """In a process of their own, since the commands share names of flags."""
+    arguments = [shlex.split(command) for command in commands(script)]
+    assert len(arguments) >= 2
+    command = [sys.executable, "-c", PARSE, ROOT / script, json.dumps(arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 def test_links_lead_somewhere():

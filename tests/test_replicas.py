@@ -129,3 +129,12 @@ def test_a_whole_run_starts_on_two_replicas_and_ends_on_one(tmp_path):
 def test_an_unknown_strategy():
     with pytest.raises(ValueError, match="Unknown strategy 'tpu'"):
         distribution.make_strategy("tpu")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_fine_tuning_on_two_replicas(outcomes, frozen):
+    """AdamW amplifies rounding, so not to the last digit; test images that do not divide by two."""
+    one, two = (outcomes[name][f"fine-tuned, frozen: {frozen}"] for name in ("one", "mirrored"))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    accuracies = [outcomes[name][f"accuracy, frozen: {frozen}"] for name in ("one", "mirrored")]
+    assert accuracies[0] == accuracies[1]

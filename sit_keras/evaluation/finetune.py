@@ -39,6 +39,7 @@ def finetune(
     test: ImageSet,
     config: FinetuneConfig,
     folder: str | os.PathLike,
+    strategy: str = "auto",
 ) -> dict:
     """Trains a classifier from an encoder and tests it once, at the end.
 
@@ -48,8 +49,9 @@ def finetune(
         encoder: SiTEncoder. Stays as it is; the training begins from a copy.
         train, test: ImageSet, all labelled, of the same classes.
         config: FinetuneConfig. A batch larger than the training images is cut to their number.
-        folder: gets `classifier.keras`, `encoder.keras`, `labels.json` (which images it learnt
-            from), `log.csv`, `confusion.png`, `settings.json` and `results.json`.
+        folder: gets `classifier.keras`, `encoder.keras`, `log.csv`, `confusion.png`,
+            `settings.json` and `results.json`.
+        strategy: str. As for `make_strategy`, of one machine.
 
     Returns:
         `accuracy`, `per_class`, `confusion`, `new_weights` (what the encoder did not bring) and,
@@ -75,10 +77,14 @@ def finetune(
         "train_images": len(train),
         "train_labels": fingerprint([train.class_labels()]),
     }
-    return once(folder, settings, lambda path: _train_and_test(encoder, train, test, config, path))
+
+    def work(path):
+        return _train_and_test(encoder, train, test, config, path, strategy)
+
+    return once(folder, settings, work)
 
 
-def _train_and_test(encoder, train, test, config, folder):
+def _train_and_test(encoder, train, test, config, folder, strategy):
     held_out = None
     if config.frozen:
         train, held_out = hold_out(train, config.holdout, config.seed)
@@ -86,14 +92,15 @@ def _train_and_test(encoder, train, test, config, folder):
     config = dataclasses.replace(config, batch_size=min(config.batch_size, len(train)))
     plans = _head_plans(config)
     keras.utils.set_random_seed(config.seed)
-    with distribution.make_strategy("auto").scope(), precision(config.precision):
+    with distribution.make_strategy(strategy).scope(), precision(config.precision):
         body, heads, model = _build(encoder.config, len(train.class_names), config, len(plans))
         copy_weights(encoder, model)
         if config.frozen:
             body.trainable = False
         model.compile(_optimizer(model, encoder.config, config, plans, steps), summed_cross_entropy)
+        checkpoints = Checkpoints(model, folder / "checkpoints")
     print(f"{folder}: {len(train)} images, {config.epochs} epochs of {steps} steps.", flush=True)
-    _fit(model, train, encoder.config.square_size, config, steps, folder)
+    _fit(model, checkpoints, train, encoder.config.square_size, config, steps, folder)
 
     features = FrozenFeatures(body)
     chosen = {}
@@ -169,9 +176,8 @@ def _depth(part, num_layers):
     return num_layers + 1 if part == "norm" else 0
 
 
-def _fit(model, train, size, config, steps, folder):
+def _fit(model, checkpoints, train, size, config, steps, folder):
     """Trains to the last epoch, from the last checkpoint if there is one."""
-    checkpoints = Checkpoints(model, folder / "checkpoints")
     checkpoints.sweep()
     done = checkpoints.restore() // steps
     forget_later_epochs(folder / "log.csv", done)
