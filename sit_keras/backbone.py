@@ -119,21 +119,25 @@ def build_ssl_model(config: SiTConfig, seed: Seed = None) -> keras.Model:
 
 
 def build_classifier(
-    encoder: SiTEncoder, num_classes: int, hidden_dim: int | None = None
+    encoder: SiTEncoder,
+    num_classes: int,
+    hidden_dim: int | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> keras.Model:
     """Returns an encoder with a head that averages the logits of its two tokens.
 
     Args:
         encoder: SiTEncoder. Shared, not copied.
         num_classes: int. K.
-        hidden_dim: as for `ClassifierHead`.
+        hidden_dim, class_names: as for `ClassifierHead`.
 
     Returns:
         A functional model from images (B, H, W, C) to logits (B, K) float32. Its layers are
         `sit_encoder` and `classifier`.
     """
     images = keras.Input((*encoder.config.input_size, NUM_CHANNELS), name="images")
-    logits = ClassifierHead(num_classes, hidden_dim, name="classifier")(encoder(images))
+    head = ClassifierHead(num_classes, hidden_dim, class_names, name="classifier")
+    logits = head(encoder(images))
     return keras.Model(images, logits, name="sit_classifier")
 
 

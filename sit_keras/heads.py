@@ -92,6 +92,7 @@ class ClassifierHead(keras.layers.Layer):
         num_classes: int. K.
         hidden_dim: int or None. Width of a tanh layer before each linear one (the paper's
             pre-logits have 1024); None for none.
+        class_names: K names, or None.
 
     Call arguments:
         tokens: a dict with `rotation` and `contrastive`, each (B, D).
@@ -103,10 +104,17 @@ class ClassifierHead(keras.layers.Layer):
 
     tokens = ("rotation", "contrastive")
 
-    def __init__(self, num_classes: int, hidden_dim: int | None = None, **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        hidden_dim: int | None = None,
+        class_names: tuple[str, ...] | None = None,
+        **kwargs,
+    ):
         super().__init__(dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
         self.num_classes = num_classes
         self.hidden_dim = hidden_dim
+        self.class_names = class_names
 
     def build(self, input_shape):
         self.heads = {}
@@ -131,4 +139,5 @@ class ClassifierHead(keras.layers.Layer):
             **super().get_config(),
             "num_classes": self.num_classes,
             "hidden_dim": self.hidden_dim,
+            "class_names": self.class_names,
         }

@@ -52,8 +52,9 @@ def pretrain(
     Args:
         config: RunConfig.
         run_dir: the folder; several workers must see the same one. Gets `config.json`,
-            `encoder.keras`, `results.json`, `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/`
-            and, after a loss that was none, `not_finite.jsonl`.
+            `encoder.keras`, `network.keras` (the encoder with its pretext heads), `results.json`,
+            `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a loss that was none,
+            `not_finite.jsonl`.
         data_dir, download: as for `sit_keras.data.load_source`.
         execution: Execution, or None for its defaults. A run may go on under another one.
 
@@ -84,7 +85,7 @@ def pretrain(
                     write_settings(run_dir, config)
                     announce(data)
         if results is not None:
-            print(f"{run_dir} is finished already; give another --run_dir or --seed to train anew.")
+            print(f"{run_dir} is finished already, and stays as it is.")
             return results
         stack.enter_context(precision(config.precision))
         settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
@@ -96,6 +97,7 @@ def pretrain(
         seconds = _fit(model, checkpoints, data, run_dir, execution)
         results = {"steps": steps * config.epochs, "train_seconds": round(seconds, 1)}
         if is_chief:
+            model.network.save(run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
             write_json(run_dir / "results.json", results)
         _agree(strategy, "end", "reached")  # the others stay until the chief has judged

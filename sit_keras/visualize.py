@@ -164,3 +164,29 @@ def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None
     for axes in list(cells):  # those left over
         axes.set_axis_off()
     figure.savefig(path, dpi=120)
+
+
+def outlier_sheet(
+    images: typing.Sequence[np.ndarray],
+    restored: typing.Sequence[np.ndarray],
+    titles: typing.Sequence[str],
+    path: str | os.PathLike,
+) -> None:
+    """Draws images above what was restored of them.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        restored: (S, S, 3) float32 in [0, 1] each.
+        titles: a text for each.
+        path: of the PNG.
+    """
+    count = len(images)
+    figure = Figure(figsize=(1.5 * count, 3.6), layout="constrained")
+    lines = figure.subplots(2, count, squeeze=False)
+    for line, pictures in zip(lines, (images, restored), strict=True):
+        for cell, picture in zip(line, pictures, strict=True):
+            cell.imshow(picture, interpolation="nearest")
+            cell.set_axis_off()
+    for cell, title in zip(figure.axes[:count], titles, strict=True):
+        cell.set_title(title, fontsize=7)
+    figure.savefig(path, dpi=100)

@@ -63,9 +63,9 @@ def test_markdown():
     b = {"row": "b", "column": "fine-tuned", "mean": 0.25, "seeds": {"0": 0.25}}
     entries = [{**common, **a, "deviation": 0.01, "deck": 60.5}, {**common, **b}]
     text = markdown({"table": "linear", "preset": "digits", "entries": entries})
-    assert "| linear | linear, % | fine-tuned, % | linear, deck | fine-tuned, deck |" in text
-    assert "| a | 50.00 ± 1.00 |  | 60.50 |  |" in text
-    assert "| b |  | 25.00 |  |  |" in text
+    assert "| linear | fine-tuned, % | linear, % | fine-tuned, deck | linear, deck |" in text
+    assert "| a |  | 50.00 ± 1.00 |  | 60.50 |" in text
+    assert "| b | 25.00 |  |  |  |" in text
 
 
 @pytest.mark.slow

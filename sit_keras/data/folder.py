@@ -86,6 +86,21 @@ def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageS
     return train, _load_split(test_root, train.class_names, strict)
 
 
+def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the image files under a folder, by their names, without opening them.
+
+    Raises:
+        ValueError: if the folder is missing or has none.
+    """
+    root = pathlib.Path(folder).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"No folder {root}: give the folder of your images.")
+    files = _image_files(root)
+    if not files:
+        raise _no_image(root)
+    return files
+
+
 def count_images(path: str | os.PathLike) -> tuple[int, int]:
     """Counts the files `load_folder` would train on, all and labelled, without opening them."""
     train_root, _ = _split_folders(path)
@@ -109,6 +124,12 @@ def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in files if not p.name.startswith("."))
 
 
+def _no_image(root):
+    return ValueError(
+        f"No image in {root}: expected files that end in {', '.join(EXTENSIONS)}, at any depth."
+    )
+
+
 def _class_folders(root: pathlib.Path) -> tuple[str, ...]:
     """The names of the first-level sub-folders with images; none where images lie in `root`."""
     names = {path.relative_to(root).parts[0] for path in _image_files(root)}
@@ -119,9 +140,7 @@ def _class_folders(root: pathlib.Path) -> tuple[str, ...]:
 def _load_split(root: pathlib.Path, class_names: tuple[str, ...], strict: bool) -> ImageSet:
     files = _image_files(root)
     if not files:
-        raise ValueError(
-            f"No image in {root}: expected files that end in {', '.join(EXTENSIONS)}, at any depth."
-        )
+        raise _no_image(root)
     broken = _find_broken(files)
     if broken:
         listing = "\n".join(f"  {file}: {reason}" for file, reason in list(broken.items())[:20])

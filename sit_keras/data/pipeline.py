@@ -12,7 +12,7 @@ import tensorflow as tf
 from sit_keras import augment
 from sit_keras.data.folder import read_image
 from sit_keras.data.images import ImageSet
-from sit_keras.data.views import CroppedViews, TwoViews, unit_pixels
+from sit_keras.data.views import CroppedViews, TwoViews, centre_view, unit_pixels
 
 # A crop of 8 % of the area is 28 % of the side, so files are read at up to four times the size
 # wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
@@ -170,14 +170,7 @@ def eval_batches(
     """
 
     def centre_crop(batch):
-        height, width = tf.shape(batch)[1], tf.shape(batch)[2]
-        side = tf.round(tf.cast(tf.minimum(height, width), tf.float32) * eval_crop)
-        top = tf.floor((tf.cast(height, tf.float32) - side) / 2)
-        left = tf.floor((tf.cast(width, tf.float32) - side) / 2)
-        box = tf.tile(tf.stack([top, left, side, side])[None, None], (tf.shape(batch)[0], 1, 1))
-        flip = tf.zeros((tf.shape(batch)[0], 1), tf.bool)
-        crops = augment.resized_crop(unit_pixels(batch), box, flip, size)  # (B, 1, S, S, 3)
-        return augment.normalize(crops[:, 0])
+        return augment.normalize(centre_view(unit_pixels(batch), size, eval_crop))
 
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = tf.constant(images.items)

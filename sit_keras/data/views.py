@@ -175,3 +175,23 @@ def unit_pixels(images: tf.Tensor) -> tf.Tensor:
         ]
     ):
         return tf.cast(images, tf.float32)
+
+
+def centre_view(images: tf.Tensor, size: int, eval_crop: float) -> tf.Tensor:
+    """Returns the centre crops of evaluation, resized.
+
+    Args:
+        images: (B, H, W, 3) float32 in [0, 1].
+        size: int. Side S of the result in pixels.
+        eval_crop: float. Share of the image's short side that is kept (0.875 = 224 / 256).
+
+    Returns:
+        (B, S, S, 3) float32 in [0, 1].
+    """
+    batch, height, width = tf.unstack(tf.shape(images)[:3])
+    side = tf.round(tf.cast(tf.minimum(height, width), tf.float32) * eval_crop)
+    top = tf.floor((tf.cast(height, tf.float32) - side) / 2)
+    left = tf.floor((tf.cast(width, tf.float32) - side) / 2)
+    box = tf.tile(tf.stack([top, left, side, side])[None, None], (batch, 1, 1))  # (B, 1, 4)
+    flip = tf.zeros((batch, 1), tf.bool)
+    return augment.resized_crop(images, box, flip, size)[:, 0]

@@ -117,9 +117,8 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
         }
     guesses = _guesses(head, features.of(test, config.views.eval_crop))
     body.save(folder / "encoder.keras")
-    classifier = build_classifier(
-        build_encoder(body.config), len(train.class_names), config.hidden_dim
-    )
+    names = train.class_names
+    classifier = build_classifier(build_encoder(body.config), len(names), config.hidden_dim, names)
     new = copy_weights(body, classifier)
     classifier.get_layer("classifier").set_weights(head.get_weights())
     classifier.save(folder / "classifier.keras")

@@ -103,19 +103,21 @@ def linear(frozen: Frozen, output: pathlib.Path, hidden_dim: int | None = None) 
     )
     guesses = heads.logits(head_features(frozen.test_features)).argmax(axis=1)
     results = scores(guesses, frozen.test, output)
-    model, new = classifier(frozen.encoder, heads)
+    model, new = classifier(frozen.encoder, heads, frozen.test.class_names)
     model.save(output / "classifier.keras")
     return {**results, "strength": heads.strength, "new_weights": new}
 
 
-def classifier(encoder: SiTEncoder, heads: TokenHeads) -> tuple[keras.Model, list[str]]:
+def classifier(
+    encoder: SiTEncoder, heads: TokenHeads, class_names: tuple[str, ...]
+) -> tuple[keras.Model, list[str]]:
     """Returns a copy of the encoder with these heads as one model, and what is new in it.
 
     See `build_classifier` and `copy_weights`.
     """
     *hidden, (_, bias) = next(iter(heads.layers.values()))
     hidden_dim = hidden[0][1].size if hidden else None
-    model = build_classifier(build_encoder(encoder.config), bias.size, hidden_dim)
+    model = build_classifier(build_encoder(encoder.config), bias.size, hidden_dim, class_names)
     new = copy_weights(encoder, model)
     head = model.get_layer("classifier")
     for token in head.tokens:

@@ -240,7 +240,8 @@ def _write(results: dict, output: pathlib.Path) -> None:
 
 def markdown(results: dict) -> str:
     """Returns a table of `make_table` as Markdown, the deck's numbers beside ours."""
-    columns = list(dict.fromkeys(entry["column"] for entry in results["entries"]))
+    filled = {entry["column"] for entry in results["entries"]}
+    columns = [column for column in (FINETUNED, LINEAR) if column in filled]
     by_place = {(entry["row"], entry["column"]): entry for entry in results["entries"]}
     head = [f"{column}, %" for column in columns] + [f"{column}, deck" for column in columns]
     lines = [f"| {results['table']} | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"]

@@ -1,0 +1,148 @@
+"""Image files to pixels inside of a graph that strangers send bytes to.
+
+Nothing here raises: a file that is refused or broken is told of, and the others of its batch are
+served. Sizes are read from the header before anything is decoded.
+
+Shapes: B files, S side of the result.
+"""
+
+import typing
+
+import tensorflow as tf
+
+MAX_BYTES = 32 << 20
+# A JPEG is decoded at a fraction of its size, a PNG only as a whole.
+MAX_JPEG_PIXELS = 4096 * 3072
+MAX_PNG_PIXELS = 2048 * 2048
+# Files of one request at a time: a file at the limits takes up to 80 MiB for a moment.
+PARALLEL = 4
+
+_PNG = bytes([0x89, 0x50, 0x4E, 0x47, 13, 10, 26, 10])
+_JPEG = bytes([0xFF, 0xD8, 0xFF])
+_PNG_HEADER = 33  # signature and IHDR chunk
+_ALPHA_TYPES = (3, 4, 6)  # of IHDR: palette (which may have transparent entries), grey, colour
+_FRACTIONS = (1, 2, 4, 8)
+
+DAMAGED = "damaged: the file cannot be decoded"
+FOREIGN = "neither JPEG nor PNG"
+TOO_LONG = f"too long: at most {MAX_BYTES} bytes"
+TOO_LARGE = f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG, {MAX_PNG_PIXELS} of a PNG"
+
+
+def decode_images(
+    files: tf.Tensor, size: int, enough: int, view: typing.Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes JPEG and PNG files of any mode, transparency laid over white.
+
+    The EXIF orientation is not looked at: turn photos upright before sending them.
+
+    Args:
+        files: (B,) string.
+        size: int. S in pixels.
+        enough: int. A short side in pixels that suffices; larger files are reduced by a whole
+            factor first, but never below it.
+        view: makes (1, H, W, 3) float32 in [0, 1] to (1, S, S, 3).
+
+    Returns:
+        pixels (B, S, S, 3) float32, zero where a file was refused, and reasons (B,) string, empty
+        where it was not.
+    """
+
+    def one(index, file):
+        pixels, reason = _decode(file, enough)
+        return index, view(pixels[None])[0], reason
+
+    count = tf.shape(files, tf.int64)[0]
+    decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), files))
+    # An error of a decoder drops its file alone; in a plain graph it would fail the whole batch.
+    plain = tf.autograph.experimental.do_not_convert(one)
+    decoded = decoded.map(plain, PARALLEL).ignore_errors()
+    last = (count[None], tf.zeros((1, size, size, 3)), tf.constant([""]))  # so that there is one
+    decoded = decoded.concatenate(tf.data.Dataset.from_tensor_slices(last))
+    rows, pixels, reasons = decoded.batch(count + 1).get_single_element()
+    pixels = tf.scatter_nd(rows[:, None], pixels, tf.stack([count + 1, size, size, 3]))[:-1]
+    broken = tf.fill((count + 1,), DAMAGED)
+    reasons = tf.tensor_scatter_nd_update(broken, rows[:, None], reasons)[:-1]
+    return tf.ensure_shape(pixels, (None, size, size, 3)), reasons
+
+
+def _decode(file: tf.Tensor, enough: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """One file to ((H, W, 3) float32 in [0, 1], reason), or raises where a decoder does."""
+
+    def refuse(reason):
+        return lambda: (tf.zeros((1, 1, 3)), tf.constant(reason))
+
+    is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
+    is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
+    return tf.case(
+        [
+            (tf.strings.length(file) > MAX_BYTES, refuse(TOO_LONG)),
+            (is_png, lambda: _decode_png(file, enough, refuse)),
+            (is_jpeg, lambda: _decode_jpeg(file, enough, refuse)),
+        ],
+        default=refuse(FOREIGN),
+    )
+
+
+def _decode_png(file, enough, refuse):
+    def known():
+        header = tf.io.decode_raw(tf.strings.substr(file, 0, _PNG_HEADER), tf.uint8)
+        header = tf.ensure_shape(header, (_PNG_HEADER,))
+        width, height = (_big_endian(header[start : start + 4]) for start in (16, 20))
+        kind = tf.cast(header[25], tf.int32)
+
+        def decode():
+            # Only a file that may be transparent pays for a whole image of floats.
+            return tf.cond(
+                tf.reduce_any(kind == _ALPHA_TYPES),
+                lambda: _over_white(tf.io.decode_png(file, channels=4)),
+                lambda: tf.io.decode_png(file, channels=3),
+            )
+
+        def accept():
+            return _reduce(decode(), enough), tf.constant("")
+
+        too_large = width * height > MAX_PNG_PIXELS
+        return tf.cond(too_large, refuse(TOO_LARGE), accept)
+
+    return tf.cond(tf.strings.length(file) < _PNG_HEADER, refuse(DAMAGED), known)
+
+
+def _over_white(pixels):
+    """(H, W, 4) uint8 with alpha -> (H, W, 3) uint8."""
+    alpha = tf.cast(pixels[..., 3:], tf.float16) / 255  # half the memory, right to one grey value
+    colour = tf.cast(pixels[..., :3], tf.float16)
+    return tf.cast(tf.round(255 + alpha * (colour - 255)), tf.uint8)
+
+
+def _decode_jpeg(file, enough, refuse):
+    shape = tf.cast(tf.image.extract_jpeg_shape(file), tf.int64)  # from the header alone
+    height, width = shape[0], shape[1]
+
+    def accept():
+        # The smallest fraction that leaves the short side long enough.
+        share = tf.minimum(height, width) // enough
+        which = tf.reduce_sum(tf.cast(share >= _FRACTIONS[1:], tf.int32))
+        decoders = [
+            lambda fraction=fraction: tf.io.decode_jpeg(file, channels=3, ratio=fraction)
+            for fraction in _FRACTIONS
+        ]
+        return _reduce(tf.switch_case(which, decoders), enough), tf.constant("")
+
+    return tf.cond(height * width > MAX_JPEG_PIXELS, refuse(TOO_LARGE), accept)
+
+
+def _reduce(pixels, enough):
+    """(H, W, 3) uint8 -> float32 in [0, 1], means of whole blocks where it is large enough."""
+    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    factor = tf.maximum(tf.minimum(height, width) // enough, 1)
+    height, width = height // factor, width // factor
+    whole = pixels[None, : height * factor, : width * factor]
+    means = tf.raw_ops.ResizeArea(images=whole, size=(height, width))  # reads uint8 as it is
+    return tf.ensure_shape(means[0] / 255.0, (None, None, 3))
+
+
+def _big_endian(four):
+    return tf.tensordot(
+        tf.cast(four, tf.int64), tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), 1
+    )

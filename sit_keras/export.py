@@ -1,0 +1,304 @@
+"""From a run to a SavedModel that another team deploys without Keras and without this package.
+
+An export is `NAME/VERSION/` as TF Serving wants it, with a contract inside: what goes in, what
+comes out, and examples of both.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from sit_keras import augment, decoding, verify
+from sit_keras.backbone import load_encoder
+from sit_keras.config import ViewConfig
+from sit_keras.config_json import to_dict, write_json
+from sit_keras.data.views import centre_view
+from sit_keras.run_folder import folder_name, read_settings, versions
+from sit_keras.servable import Servable
+from sit_keras.warmup import write_warmup
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What an export is made of.
+
+    Args:
+        encoder: SiTEncoder.
+        eval_crop: float. See `ViewConfig`.
+        pretext: keras.Model or None. The network of the pre-training, with its heads.
+        classifier: keras.Model or None. Of `build_classifier`.
+        source: what is known of the run.
+    """
+
+    encoder: keras.Model
+    eval_crop: float
+    pretext: keras.Model | None
+    classifier: keras.Model | None
+    source: dict
+
+    @property
+    def head(self):
+        """The classifier's head, or None."""
+        return self.classifier and self.classifier.get_layer("classifier")
+
+
+def export(
+    run: str | os.PathLike,
+    output: str | os.PathLike,
+    classifier: str | os.PathLike | None = None,
+    half: bool = False,
+) -> pathlib.Path:
+    """Writes the next version of an export, whole or not at all.
+
+    Args:
+        run: a run folder of train.py, a folder of fine-tuning, or a `.keras` file of an encoder.
+        output: the folder of the versions, `exports/NAME`.
+        classifier: a `classifier.keras` whose encoder is this one; None takes that of the run's own
+            linear evaluation, if there is one.
+        half: bool. Keep the weights in float16, for half the size.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ValueError: if there is no encoder, or the classifier's is another one.
+    """
+    output = pathlib.Path(output)
+    parts = _load(pathlib.Path(run), classifier)
+    names = () if parts.head is None else _class_names(parts.head)
+    servable = Servable(parts.encoder, parts.eval_crop, parts.pretext, parts.head, names, half)
+    signatures = servable.signatures()
+    output.mkdir(parents=True, exist_ok=True)
+    for left_over in output.glob(".writing-*"):  # by an export that was killed
+        shutil.rmtree(left_over)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
+        aside = pathlib.Path(aside)
+        model, extra = aside / "model", aside / "model" / "assets.extra"
+        np.savez(aside / verify.EXAMPLES, **_examples(signatures, parts))
+        write_json(aside / verify.CONTRACT, _contract(signatures, parts, names, half))
+        servable.contract = [
+            tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
+        ]
+        tf.saved_model.save(servable, str(model), signatures=signatures)
+        extra.mkdir()
+        write_warmup(extra, signatures)
+        write_json(extra / verify.CHECKSUMS, verify.checksums(model))
+        return _publish(model, output)
+
+
+def verify_export(path: str | os.PathLike) -> str:
+    """Loads an export in a fresh process without this package and compares it with its contract.
+
+    Args:
+        path: the folder of a version.
+
+    Returns:
+        What was found, for people.
+
+    Raises:
+        ValueError: if it is not what it was when it was exported.
+    """
+    command = [sys.executable, "-P", verify.__file__, os.fspath(path)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        said = (process.stdout + process.stderr).strip().splitlines()
+        raise ValueError(f"{path} failed: {said[-1] if said else 'no word of why'}")
+    return process.stdout.strip()
+
+
+def export_tflite(version: str | os.PathLike) -> pathlib.Path:
+    """Writes the embedding of one image for TFLite, beside an exported version.
+
+    Args:
+        version: the folder of the version, `NAME/1`.
+
+    Returns:
+        The file, `NAME/encoder-1.tflite`: `images` (1, S, S, 3) in [0, 1] -> both tokens and
+        `embedding`.
+    """
+    version = pathlib.Path(version)
+    model = tf.saved_model.load(str(version))
+    size = json.loads((version / "assets" / verify.CONTRACT).read_text())["model"]["image_size"]
+    embed = model.signatures["serving_default"]
+    spec = tf.TensorSpec((1, size, size, 3), tf.float32, name="images")
+    one = tf.function(lambda images: embed(images=images), input_signature=[spec], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [one.get_concrete_function()], model
+    )
+    path = version.parent / f"encoder-{version.name}.tflite"
+    aside = path.with_name(".writing.tflite")
+    aside.write_bytes(converter.convert())
+    os.replace(aside, path)
+    return path
+
+
+def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
+    encoder = load_encoder(run)
+    folder = run if run.is_dir() else run.parent
+    config = read_settings(folder) if (folder / "config.json").exists() else None
+    views = config.views if config else _views_of_finetuning(folder)
+    pretext = None
+    if run.is_dir() and (run / "network.keras").exists():
+        pretext = keras.saving.load_model(run / "network.keras", compile=False)
+    found = pathlib.Path(classifier) if classifier else _own_classifier(folder, config)
+    if found is not None and not found.is_file():
+        raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
+    model = found and keras.saving.load_model(found, compile=False)
+    if model is not None and not _same(encoder, model.get_layer("sit_encoder")):
+        raise ValueError(
+            f"The encoder of {found} is not that of {run}: export the folder that the classifier "
+            "lies in (fine-tuning writes both), or judge this encoder with evaluate.py first."
+        )
+    source = {"run": str(run), "classifier": found and str(found)}
+    if config is not None:
+        source |= {"preset": config.preset, "dataset": config.dataset, "seed": config.seed}
+    return Parts(encoder, views.eval_crop, pretext, model, source)
+
+
+def _views_of_finetuning(folder: pathlib.Path) -> ViewConfig:
+    path = folder / "settings.json"
+    if path.exists():
+        return ViewConfig(**json.loads(path.read_text())["views"])
+    return ViewConfig()
+
+
+def _own_classifier(folder, config) -> pathlib.Path | None:
+    """A classifier beside the encoder, or that of the linear evaluation on the run's own data."""
+    places = [folder / "classifier.keras"]
+    if config is not None:
+        places.append(folder / "evaluation" / folder_name(config.dataset) / "classifier.keras")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _same(one: keras.Model, other: keras.Model) -> bool:
+    weights = one.get_weights(), other.get_weights()
+    return len(weights[0]) == len(weights[1]) and all(map(np.array_equal, *weights))
+
+
+def _class_names(head) -> tuple[str, ...]:
+    return head.class_names or tuple(map(str, range(head.num_classes)))
+
+
+def _examples(signatures, parts: Parts) -> dict[str, np.ndarray]:
+    """Inputs, and what the Keras model makes of them: not what the export does."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (3, 40, 56, 3), dtype=np.uint8)
+    images = pixels.astype("float32") / 255
+    files = [_encoded(pixel) for pixel in pixels]
+    examples = {"images": images, "image_bytes": np.array(files, dtype=object).astype("S")}
+    outputs = keras_outputs(parts, images)
+    for name in signatures:
+        plain = name.replace("_bytes", "_default" if name == "serving_bytes" else "")
+        for output, value in outputs[plain].items():
+            examples[f"{name}/{output}"] = value
+    return examples
+
+
+def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what the Keras models say, by signature and output: the reference of an export.
+
+    Args:
+        parts: Parts.
+        images: (B, H, W, 3) float32 in [0, 1].
+    """
+    size = parts.encoder.config.square_size
+    views = augment.normalize(centre_view(tf.constant(images), size, parts.eval_crop))
+    tokens = {name: np.asarray(x) for name, x in parts.encoder(views, training=False).items()}
+    both = np.concatenate([tokens["rotation"], tokens["contrastive"]], axis=1)
+    outputs = {
+        "serving_default": {
+            "rotation_token": tokens["rotation"],
+            "contrastive_token": tokens["contrastive"],
+            "embedding": both / np.linalg.norm(both, axis=1, keepdims=True),
+        },
+        "patches": {"patches": tokens["patches"]},
+    }
+    if parts.pretext is not None:
+        said = parts.pretext(views, training=False)
+        restored = np.asarray(said["reconstruction"])
+        turns = np.argmax(said["rotation"], axis=1)
+        outputs["reconstruct"] = {
+            "reconstruction": np.clip(np.asarray(augment.denormalize(restored)), 0, 1),
+            "error": np.abs(restored - views).mean(axis=(1, 2, 3)),
+        }
+        outputs["predict_rotation"] = {
+            "probabilities": np.asarray(keras.ops.softmax(said["rotation"])),
+            "upright_angle": (90 * ((4 - turns) % 4)).astype("int32"),
+        }
+    if parts.classifier is not None:
+        logits = parts.classifier(views, training=False)
+        outputs["classify"] = {
+            "logits": np.asarray(logits),
+            "probabilities": np.asarray(keras.ops.softmax(logits)),
+        }
+    return outputs
+
+
+def _encoded(pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _contract(signatures, parts: Parts, names, half) -> dict[str, typing.Any]:
+    def described(specs):
+        return {
+            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            for name, spec in specs.items()
+        }
+
+    size = parts.encoder.config.square_size
+    functions = {name: f.get_concrete_function() for name, f in signatures.items()}
+    return {
+        "source": parts.source,
+        "versions": versions(),
+        "model": to_dict(parts.encoder.config),
+        "weights": "float16" if half else "float32",
+        "class_names": list(names),
+        "preprocessing": {
+            "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
+            "orientation not applied",
+            "crop": f"the middle square of {parts.eval_crop:g} of the short side",
+            "resize": f"antialiased bicubic (a = -0.5) to {size} x {size}",
+            "mean": augment.MEAN,
+            "std": augment.STD,
+            "limits": {
+                "bytes": decoding.MAX_BYTES,
+                "jpeg_pixels": decoding.MAX_JPEG_PIXELS,
+                "png_pixels": decoding.MAX_PNG_PIXELS,
+            },
+        },
+        "signatures": {
+            name: {
+                "inputs": described({spec.name: spec for spec in signatures[name].input_signature}),
+                "outputs": described(function.structured_outputs),
+            }
+            for name, function in functions.items()
+        },
+    }
+
+
+def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
+    """Renames a complete model to the next free version."""
+    while True:
+        taken = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
+        version = output / str(max(taken, default=0) + 1)
+        try:
+            os.rename(model, version)
+        except OSError:
+            if not version.exists():
+                raise
+        else:
+            return version

@@ -1,0 +1,68 @@
+"""Compares an exported model with the contract inside of it. Needs TensorFlow and NumPy alone.
+
+python verify.py exports/NAME/1
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+CONTRACT, EXAMPLES, CHECKSUMS = "contract.json", "examples.npz", "checksums.json"
+# float32 on processors of different kinds; float16 weights are rounded to three digits.
+TOLERANCE = {"float32": 1e-4, "float16": 3e-2}
+
+
+def checksums(model: pathlib.Path) -> dict[str, str]:
+    """Returns the SHA-256 of every file of a model but those in `assets.extra`."""
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(model)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.parent.name != "assets.extra"
+    }
+
+
+def verify(model: pathlib.Path) -> list[str]:
+    """Returns a line for each thing that was looked at; raises ValueError at one that is wrong."""
+    expected = json.loads((model / "assets.extra" / CHECKSUMS).read_text())
+    found = checksums(model)
+    wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if wrong:
+        raise ValueError(f"these files are not those that were exported: {', '.join(wrong)}")
+    lines = [f"{len(found)} files as exported"]
+
+    import numpy as np
+    import tensorflow as tf
+
+    contract = json.loads((model / "assets" / CONTRACT).read_text())
+    tolerance = TOLERANCE[contract["weights"]]
+    with np.load(model / "assets" / EXAMPLES) as file:
+        examples = dict(file)
+    signatures = tf.saved_model.load(str(model)).signatures
+    if set(signatures) != set(contract["signatures"]):
+        raise ValueError(f"signatures {sorted(signatures)}, not {sorted(contract['signatures'])}")
+    for name, about in contract["signatures"].items():
+        (input_name,) = about["inputs"]
+        outputs = signatures[name](**{input_name: tf.constant(examples[input_name])})
+        if "ok" in outputs and not outputs["ok"].numpy().all():
+            raise ValueError(f"{name} refused an example: {outputs['error'].numpy()}")
+        largest = 0.0
+        for key, value in examples.items():
+            signature, _, output = key.partition("/")
+            if signature == name and output:
+                difference = np.abs(outputs[output].numpy() - value).max()
+                largest = max(largest, float(difference / max(1.0, np.abs(value).max())))
+        if not largest <= tolerance:
+            raise ValueError(f"{name} is {largest:.2g} off its examples, more than {tolerance:g}")
+        lines.append(f"{name:16} within {largest:.1e} of its examples")
+    return lines
+
+
+if __name__ == "__main__":
+    # A server has neither; TensorFlow imports the first where it finds it.
+    sys.modules["keras"] = sys.modules["sit_keras"] = None
+    try:
+        print("\n".join(verify(pathlib.Path(sys.argv[1]))))
+    except (ValueError, OSError) as error:
+        sys.exit(f"{error}")
