@@ -6,17 +6,18 @@ python train.py --dataset=folder:my/photos --preset=native96    your own images
 """
 
 import json
+import pathlib
 import sys
 
 from absl import app, flags, logging
 
-from sit_keras import doctor, presets, recipe, run, run_text
+from sit_keras import doctor, presets, recipe, run, run_folder, run_text
 from sit_keras.config import TASKS, RunConfig
 from sit_keras.config_json import assignments, changed, to_dict
 from sit_keras.distribution import WorkerLost
 from sit_keras.execution import STRATEGIES, Execution
+from sit_keras.export import export
 from sit_keras.guards import Stopped
-from sit_keras.run_folder import folder_name
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -33,7 +34,8 @@ PRESET = flags.DEFINE_string(
 RUN_DIR = flags.DEFINE_string(
     "run_dir",
     None,
-    "Folder of the run. Default: runs/DATASET-PRESET-seedSEED. An unfinished run in it goes on.",
+    "Folder of the run. Default: runs/DATASET-PRESET-seedSEED, with the tasks if they are fewer or "
+    "their weights fixed. An unfinished run in it goes on.",
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS. Default: ~/tensorflow_datasets.")
 DOWNLOAD = flags.DEFINE_bool(
@@ -69,6 +71,7 @@ DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
 )
 
+EXPORT = flags.DEFINE_bool("export", True, "Export the encoder to exports/ for TF Serving.")
 DOCTOR = flags.DEFINE_bool(
     "doctor", False, "Examine libraries, images and the arithmetic of two replicas, and stop."
 )
@@ -126,15 +129,16 @@ def main(argv):
         summary = run_text.describe(config, DATA_DIR.value, DOWNLOAD.value)
         print(json.dumps({**to_dict(config), "resolved": summary}, indent=2))
         return
-    run_dir = (
-        RUN_DIR.value or f"runs/{folder_name(config.dataset)}-{config.preset}-seed{config.seed}"
-    )
+    run_dir = RUN_DIR.value or f"runs/{run_folder.run_name(config)}"
     if DOCTOR.value:
         doctor.report(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
         return
     execution = Execution(**{name: flags.FLAGS[name].value for name in EXECUTION})
+    begun = run_folder.finished_results(pathlib.Path(run_dir)) is None
     results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
-    print(run_text.summary(results, run_dir))
+    exports = begun and EXPORT.value and "losses" in results  # which only the first worker has
+    exported = export(run_dir, f"exports/{pathlib.Path(run_dir).name}") if exports else None
+    print(run_text.summary(results, run_dir, exported))
 
 
 if __name__ == "__main__":

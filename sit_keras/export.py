@@ -152,7 +152,9 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     pretext = None
     if run.is_dir() and (run / "network.keras").exists():
         pretext = keras.saving.load_model(run / "network.keras", compile=False)
-    found = pathlib.Path(classifier) if classifier else _own_classifier(folder, config)
+    found = pathlib.Path(classifier) if classifier else None
+    if found is None and run.is_dir():
+        found = _own_classifier(folder, config)
     if found is not None and not found.is_file():
         raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
     model = found and keras.saving.load_model(found, compile=False)

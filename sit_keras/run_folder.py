@@ -12,13 +12,22 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras._version import VERSION
-from sit_keras.config import RunConfig
+from sit_keras.config import TASKS, RunConfig
 from sit_keras.config_json import differences, load_json, save_json, write_text
 
 
 def folder_name(dataset: str) -> str:
     """Returns the name of a data set as part of a folder's name."""
     return dataset.replace(":", "-").replace("/", "-")
+
+
+def run_name(config: RunConfig) -> str:
+    """Returns the name of a run's folder: what it trains on, and what an ablation changes."""
+    parts = [folder_name(config.dataset), config.preset]
+    fixed = config.weighting == "fixed"
+    parts += ["+".join(config.tasks)] if fixed or set(config.tasks) != set(TASKS) else []
+    parts += ["fixed"] if fixed else []
+    return "-".join([*parts, f"seed{config.seed}"])
 
 
 def versions() -> dict[str, str]:

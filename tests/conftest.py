@@ -42,7 +42,7 @@ def call_train(train_module):
 
     def call(*arguments):
         with flagsaver.flagsaver():
-            rest = flags.FLAGS(["train.py", *map(str, arguments)])
+            rest = flags.FLAGS(["train.py", "--noexport", *map(str, arguments)])
             train_module.main(rest)
 
     return call

@@ -27,7 +27,7 @@ from sit_keras.evaluation.report import FRACTIONS, labelled_images
 from sit_keras.finetune_config import FinetuneConfig
 from sit_keras.recipes import finetune_recipe, recipe
 from sit_keras.run import pretrain
-from sit_keras.run_folder import folder_name
+from sit_keras.run_folder import folder_name, run_name
 
 TABLES = tuple(DECK)
 
@@ -151,7 +151,7 @@ def make_table(
             keras.utils.set_random_seed(seed)
             encoder = build_encoder(run.model)
         else:
-            run_dir = pathlib.Path(runs_dir) / _run_name(run)
+            run_dir = pathlib.Path(runs_dir) / run_name(run)
             pretrain(run, run_dir, data_dir, download)
             encoder = load_encoder(run_dir)
         frozen = Frozen(encoder, *images_of(row.dataset, seed), run.views.eval_crop, seed)
@@ -183,14 +183,6 @@ def _judge(row: Row, frozen: Frozen, settings: FinetuneConfig, cell: pathlib.Pat
         }
         found[LINEAR] = once(cell / "linear", asked, lambda path: linear(frozen, path))["accuracy"]
     return found
-
-
-def _run_name(config: RunConfig) -> str:
-    """The folder that train.py would take, with what an ablation changes."""
-    parts = [folder_name(config.dataset), config.preset]
-    if config.weighting == "fixed":
-        parts += ["+".join(config.tasks), "fixed"]
-    return "-".join([*parts, f"seed{config.seed}"])
 
 
 def _file_name(name: str) -> str:
