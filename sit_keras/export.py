@@ -4,8 +4,6 @@ An export is `NAME/VERSION/` as TF Serving wants it, with a contract inside: wha
 comes out, and examples of both.
 """
 
-import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -13,45 +11,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import typing
 
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-from sit_keras import augment, decoding, verify
+from sit_keras import verify
 from sit_keras.backbone import load_encoder
 from sit_keras.config import ViewConfig
-from sit_keras.config_json import to_dict, write_json
-from sit_keras.data.views import centre_view
-from sit_keras.run_folder import folder_name, read_settings, versions
+from sit_keras.config_json import write_json
+from sit_keras.contract import Parts, class_names, contract, examples
+from sit_keras.run_folder import folder_name, read_settings
 from sit_keras.servable import Servable
 from sit_keras.warmup import write_warmup
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What an export is made of.
-
-    Args:
-        encoder: SiTEncoder.
-        eval_crop: float. See `ViewConfig`.
-        pretext: keras.Model or None. The network of the pre-training, with its heads.
-        classifier: keras.Model or None. Of `build_classifier`.
-        source: what is known of the run.
-    """
-
-    encoder: keras.Model
-    eval_crop: float
-    pretext: keras.Model | None
-    classifier: keras.Model | None
-    source: dict
-
-    @property
-    def head(self):
-        """The classifier's head, or None."""
-        return self.classifier and self.classifier.get_layer("classifier")
 
 
 def export(
@@ -77,7 +49,7 @@ def export(
     """
     output = pathlib.Path(output)
     parts = _load(pathlib.Path(run), classifier)
-    names = () if parts.head is None else _class_names(parts.head)
+    names = class_names(parts.head) if parts.head else ()
     servable = Servable(parts.encoder, parts.eval_crop, parts.pretext, parts.head, names, half)
     signatures = servable.signatures()
     output.mkdir(parents=True, exist_ok=True)
@@ -86,8 +58,8 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
         aside = pathlib.Path(aside)
         model, extra = aside / "model", aside / "model" / "assets.extra"
-        np.savez(aside / verify.EXAMPLES, **_examples(signatures, parts))
-        write_json(aside / verify.CONTRACT, _contract(signatures, parts, names, half))
+        np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
+        write_json(aside / verify.CONTRACT, contract(signatures, parts, half))
         servable.contract = [
             tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
         ]
@@ -187,109 +159,6 @@ def _own_classifier(folder, config) -> pathlib.Path | None:
 def _same(one: keras.Model, other: keras.Model) -> bool:
     weights = one.get_weights(), other.get_weights()
     return len(weights[0]) == len(weights[1]) and all(map(np.array_equal, *weights))
-
-
-def _class_names(head) -> tuple[str, ...]:
-    return head.class_names or tuple(map(str, range(head.num_classes)))
-
-
-def _examples(signatures, parts: Parts) -> dict[str, np.ndarray]:
-    """Inputs, and what the Keras model makes of them: not what the export does."""
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (3, 40, 56, 3), dtype=np.uint8)
-    images = pixels.astype("float32") / 255
-    files = [_encoded(pixel) for pixel in pixels]
-    examples = {"images": images, "image_bytes": np.array(files, dtype=object).astype("S")}
-    outputs = keras_outputs(parts, images)
-    for name in signatures:
-        plain = name.replace("_bytes", "_default" if name == "serving_bytes" else "")
-        for output, value in outputs[plain].items():
-            examples[f"{name}/{output}"] = value
-    return examples
-
-
-def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what the Keras models say, by signature and output: the reference of an export.
-
-    Args:
-        parts: Parts.
-        images: (B, H, W, 3) float32 in [0, 1].
-    """
-    size = parts.encoder.config.square_size
-    views = augment.normalize(centre_view(tf.constant(images), size, parts.eval_crop))
-    tokens = {name: np.asarray(x) for name, x in parts.encoder(views, training=False).items()}
-    both = np.concatenate([tokens["rotation"], tokens["contrastive"]], axis=1)
-    outputs = {
-        "serving_default": {
-            "rotation_token": tokens["rotation"],
-            "contrastive_token": tokens["contrastive"],
-            "embedding": both / np.linalg.norm(both, axis=1, keepdims=True),
-        },
-        "patches": {"patches": tokens["patches"]},
-    }
-    if parts.pretext is not None:
-        said = parts.pretext(views, training=False)
-        restored = np.asarray(said["reconstruction"])
-        turns = np.argmax(said["rotation"], axis=1)
-        outputs["reconstruct"] = {
-            "reconstruction": np.clip(np.asarray(augment.denormalize(restored)), 0, 1),
-            "error": np.abs(restored - views).mean(axis=(1, 2, 3)),
-        }
-        outputs["predict_rotation"] = {
-            "probabilities": np.asarray(keras.ops.softmax(said["rotation"])),
-            "upright_angle": (90 * ((4 - turns) % 4)).astype("int32"),
-        }
-    if parts.classifier is not None:
-        logits = parts.classifier(views, training=False)
-        outputs["classify"] = {
-            "logits": np.asarray(logits),
-            "probabilities": np.asarray(keras.ops.softmax(logits)),
-        }
-    return outputs
-
-
-def _encoded(pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _contract(signatures, parts: Parts, names, half) -> dict[str, typing.Any]:
-    def described(specs):
-        return {
-            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-            for name, spec in specs.items()
-        }
-
-    size = parts.encoder.config.square_size
-    functions = {name: f.get_concrete_function() for name, f in signatures.items()}
-    return {
-        "source": parts.source,
-        "versions": versions(),
-        "model": to_dict(parts.encoder.config),
-        "weights": "float16" if half else "float32",
-        "class_names": list(names),
-        "preprocessing": {
-            "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
-            "orientation not applied",
-            "crop": f"the middle square of {parts.eval_crop:g} of the short side",
-            "resize": f"antialiased bicubic (a = -0.5) to {size} x {size}",
-            "mean": augment.MEAN,
-            "std": augment.STD,
-            "limits": {
-                "bytes": decoding.MAX_BYTES,
-                "jpeg_pixels": decoding.MAX_JPEG_PIXELS,
-                "png_pixels": decoding.MAX_PNG_PIXELS,
-            },
-        },
-        "signatures": {
-            name: {
-                "inputs": described({spec.name: spec for spec in signatures[name].input_signature}),
-                "outputs": described(function.structured_outputs),
-            }
-            for name, function in functions.items()
-        },
-    }
 
 
 def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:

@@ -8,21 +8,30 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
+import grpc
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, free_ports
+from google.protobuf import text_format
 from PIL import Image
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import (
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.config import model_server_config_pb2
 from test_decoding import encode
 
 from sit_keras import SiTConfig, build_encoder, build_ssl_model, client, recipe, verify
 from sit_keras.backbone import build_classifier
+from sit_keras.contract import keras_outputs
 from sit_keras.data import load_source
 from sit_keras.evaluation import FrozenFeatures, select_features
-from sit_keras.export import _load, export, export_tflite, keras_outputs, verify_export
+from sit_keras.export import _load, export, export_tflite, verify_export
 from sit_keras.orient import main as orient_main
 from sit_keras.orient import orient
 from sit_keras.outliers import main as outliers_main
@@ -387,11 +396,11 @@ def server(version):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grpc", [False, True])
-def test_the_client(run, server, grpc, pictures, tmp_path, capsys):
+@pytest.mark.parametrize("by_grpc", [False, True])
+def test_the_client(run, server, by_grpc, pictures, tmp_path, capsys):
     pixels, files = pictures
-    address = server[1] if grpc else server[2]
-    outputs = client.predict(address, "sit", "serving_bytes", files * 6, grpc)  # two batches
+    address = server[1] if by_grpc else server[2]
+    outputs = client.predict(address, "sit", "serving_bytes", files * 6, by_grpc)  # two batches
     expected = keras_outputs(_load(run, None), pixels / np.float32(255))
     for name, value in expected["serving_default"].items():
         np.testing.assert_allclose(outputs[name], np.tile(value, (6, 1)), atol=1e-5)
@@ -401,7 +410,7 @@ def test_the_client(run, server, grpc, pictures, tmp_path, capsys):
     sideways = Image.Exif()
     sideways[0x0112] = 6  # to be turned by 90 degrees clockwise
     Image.fromarray(np.rot90(pixels[3])).save(tmp_path / "3.tiff", exif=sideways)
-    protocol = ["--grpc"] if grpc else []
+    protocol = ["--grpc"] if by_grpc else []
     arguments = [str(tmp_path), f"--server={address}", *protocol]
     client.main([*arguments, f"--output={tmp_path / 'out.npz'}"])
     saved = np.load(tmp_path / "out.npz")
@@ -415,15 +424,43 @@ def test_the_client(run, server, grpc, pictures, tmp_path, capsys):
     assert f"{tmp_path / '0.png'}: {best} " in out
     assert str(tmp_path / "out.npz") in out
     with pytest.raises(OSError, match="no_such"):
-        client.predict(address, "sit", "no_such", files, grpc)
+        client.predict(address, "sit", "no_such", files, by_grpc)
+
+
+@pytest.mark.slow
+def test_the_ready_requests(server):
+    """Those of serving/ are understood, and both give one embedding."""
+    text = (ROOT / "serving" / "request.textproto").read_text()
+    request = text_format.Parse(text, predict_pb2.PredictRequest())
+    with grpc.insecure_channel(server[1]) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        by_grpc = tf.make_ndarray(stub.Predict(request).outputs["embedding"])
+    body = (ROOT / "serving" / "request.json").read_bytes()
+    url = f"http://{server[2]}/v1/models/sit:predict"
+    with urllib.request.urlopen(urllib.request.Request(url, body)) as response:
+        by_rest = json.load(response)["outputs"]["embedding"]
+    np.testing.assert_allclose(by_grpc, by_rest, atol=1e-6)
+    assert np.linalg.norm(by_grpc) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_servers_settings():
+    text = (ROOT / "serving" / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("sit", "/models/sit")
+    compose = (ROOT / "serving" / "compose.yml").read_text()
+    assert ":/models/sit:ro" in compose
+    for name in ("models", "batching", "monitoring"):
+        assert f"./{name}.config:/config/{name}.config:ro" in compose
+        assert (ROOT / "serving" / f"{name}.config").exists()
 
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there(pictures):
     (port,) = free_ports(1)
-    for grpc, complaint in ((False, "cannot be reached"), (True, "UNAVAILABLE")):
+    for by_grpc, complaint in ((False, "cannot be reached"), (True, "UNAVAILABLE")):
         with pytest.raises(OSError, match=complaint):
-            client.predict(f"127.0.0.1:{port}", "sit", "serving_bytes", pictures[1], grpc)
+            client.predict(f"127.0.0.1:{port}", "sit", "serving_bytes", pictures[1], by_grpc)
 
 
 def resident(process):

@@ -189,9 +189,10 @@ def centre_view(images: tf.Tensor, size: int, eval_crop: float) -> tf.Tensor:
         (B, S, S, 3) float32 in [0, 1].
     """
     batch, height, width = tf.unstack(tf.shape(images)[:3])
-    side = tf.round(tf.cast(tf.minimum(height, width), tf.float32) * eval_crop)
-    top = tf.floor((tf.cast(height, tf.float32) - side) / 2)
-    left = tf.floor((tf.cast(width, tf.float32) - side) / 2)
-    box = tf.tile(tf.stack([top, left, side, side])[None, None], (batch, 1, 1))  # (B, 1, 4)
-    flip = tf.zeros((batch, 1), tf.bool)
-    return augment.resized_crop(images, box, flip, size)[:, 0]
+    side = tf.cast(tf.round(tf.cast(tf.minimum(height, width), tf.float32) * eval_crop), tf.int32)
+    top, left = (height - side) // 2, (width - side) // 2
+    # Cut out first, so that the products of the resizing are no larger than they need be.
+    square = images[:, top : top + side, left : left + side]
+    whole = tf.cast(tf.stack([0, 0, side, side]), tf.float32)
+    boxes = tf.tile(whole[None, None], (batch, 1, 1))  # (B, 1, 4)
+    return augment.resized_crop(square, boxes, tf.zeros((batch, 1), tf.bool), size)[:, 0]
