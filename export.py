@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras.export import export, export_tflite, verify_export
+from sit_keras.export import export, export_folder, export_tflite, verify_export
 
 RUN = flags.DEFINE_string(
     "run",
@@ -44,12 +44,11 @@ def main(argv):
         return
     if RUN.value is None:
         raise ValueError("Give --run, a run folder of train.py or a .keras file, or --verify.")
-    output = OUTPUT.value or f"exports/{pathlib.Path(RUN.value).stem}"
+    output = OUTPUT.value or export_folder(RUN.value)
     version = export(RUN.value, output, CLASSIFIER.value, HALF.value)
-    print(f"{verify_export(version)}\n")
     if TFLITE.value:
         print(f"TFLite:   {export_tflite(version)}")
-    print(f"Exported: {version}")
+    print(f"Exported and verified: {version}")
     place = pathlib.Path(output).resolve()
     print(f"Serve:    MODEL={place} docker compose --file=serving/compose.yml up")
     print("Ask:      python -m sit_keras.client photo.jpg")

@@ -16,7 +16,7 @@ from sit_keras.config import TASKS, RunConfig
 from sit_keras.config_json import assignments, changed, to_dict
 from sit_keras.distribution import WorkerLost
 from sit_keras.execution import STRATEGIES, Execution
-from sit_keras.export import export
+from sit_keras.export import export, export_folder
 from sit_keras.guards import Stopped
 
 DATASET = flags.DEFINE_string(
@@ -136,9 +136,9 @@ def main(argv):
     execution = Execution(**{name: flags.FLAGS[name].value for name in EXECUTION})
     begun = run_folder.finished_results(pathlib.Path(run_dir)) is None
     results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
-    exports = begun and EXPORT.value and "losses" in results  # which only the first worker has
-    exported = export(run_dir, f"exports/{pathlib.Path(run_dir).name}") if exports else None
-    print(run_text.summary(results, run_dir, exported))
+    print(run_text.summary(results, run_dir))
+    if begun and EXPORT.value and "losses" in results:  # which only the first worker has
+        print(f"Export:   {export(run_dir, export_folder(run_dir))}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Sends images to a served model, by REST or gRPC, and prints what it makes of them.
 
-python -m sit_keras.client photo.jpg other.png                       classes, or embeddings
+python -m sit_keras.client photo.jpg other.png --classes
 python -m sit_keras.client my/photos --neighbours=3 --grpc --server=gpu-box:8500
 python -m sit_keras.client my/photos --output=embeddings.npz
 """
@@ -8,6 +8,7 @@ python -m sit_keras.client my/photos --output=embeddings.npz
 import argparse
 import base64
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -34,12 +35,15 @@ def image_bytes(path: str | os.PathLike) -> bytes:
     Raises:
         OSError: if it is missing or no image.
     """
+    read_image(path, enough=64)  # whatever is broken
     with Image.open(path) as file:
         pixels = file.width * file.height
         limits = {"JPEG": decoding.MAX_JPEG_PIXELS, "PNG": decoding.MAX_PNG_PIXELS}
         upright = file.getexif().get(0x0112, 1) == 1
         if upright and pixels <= limits.get(file.format, 0):
-            return pathlib.Path(path).read_bytes()
+            data = pathlib.Path(path).read_bytes()
+            if len(data) <= decoding.MAX_BYTES:
+                return data
     image = Image.fromarray(read_image(path, enough=1024))
     image.thumbnail((2048, 2048))
     buffer = io.BytesIO()
@@ -96,20 +100,25 @@ def predict_grpc(server: str, model: str, signature: str, files: list[bytes]) ->
         except grpc.RpcError as error:
             raise OSError(f"{server}: {error.code().name}, {error.details()}") from error
     outputs = {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
-    return {n: x.astype(str) if x.dtype == object else x for n, x in outputs.items()}
+    decode = np.vectorize(lambda text: text.decode(), otypes=[object])
+    return {n: decode(x) if x.dtype == object else x for n, x in outputs.items()}
 
 
 def predict(
     server: str,
     model: str,
     signature: str,
-    files: typing.Sequence[bytes],
+    files: typing.Iterable[bytes],
     grpc: bool = False,
 ) -> Outputs:
-    """As `predict_rest` or `predict_grpc`, in batches of 32."""
+    """As `predict_rest` or `predict_grpc`, in batches of 32, which are read as they are sent."""
     ask = predict_grpc if grpc else predict_rest
-    starts = range(0, len(files), BATCH)
-    parts = [ask(server, model, signature, list(files[i : i + BATCH])) for i in starts]
+    files = iter(files)
+    parts = []
+    while batch := list(itertools.islice(files, BATCH)):
+        parts.append(ask(server, model, signature, batch))
+    if not parts:
+        raise ValueError("There is no image to send.")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -123,19 +132,31 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--model", default="sit", help="the name that the server knows it by")
     parser.add_argument("--grpc", action="store_true", help="ask by gRPC")
-    parser.add_argument("--classes", action="store_true", help="print classes (classify_bytes)")
-    parser.add_argument("--neighbours", type=int, help="print so many of the images most alike")
-    parser.add_argument("--output", help="write the embeddings to this .npz file")
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument("--classes", action="store_true", help="print classes (classify_bytes)")
+    wanted.add_argument("--neighbours", type=int, help="print so many of the images most alike")
+    wanted.add_argument("--output", help="write the embeddings to this .npz file")
     options = parser.parse_args(argv)
     server = options.server or ("localhost:8500" if options.grpc else "localhost:8501")
-    paths = [file for each in options.images for file in _files(pathlib.Path(each))]
-    files = [image_bytes(path) for path in paths]
+    sent = []
+
+    def readable():
+        for path in (file for each in options.images for file in _files(pathlib.Path(each))):
+            try:
+                data = image_bytes(path)
+            except OSError as error:
+                print(f"{path} cannot be read: {error}", file=sys.stderr)
+            else:
+                sent.append(path)
+                yield data
+
     signature = CLASSIFY if options.classes else EMBED
-    outputs = predict(server, options.model, signature, files, options.grpc)
-    for i, path in enumerate(paths):
-        print(f"{path}: {_told(i, outputs, paths, options.neighbours)}")
-    if options.output and not options.classes:
-        np.savez(options.output, paths=list(map(str, paths)), embedding=outputs["embedding"])
+    outputs = predict(server, options.model, signature, readable(), options.grpc)
+    for i, path in enumerate(sent):
+        print(f"{path}: {_told(i, outputs, sent, options.neighbours)}")
+    if options.output:
+        arrays = {"embedding": outputs["embedding"], "ok": outputs["ok"]}
+        np.savez(options.output, paths=list(map(str, sent)), **arrays)
         print(f"Embeddings: {options.output}")
 
 
@@ -152,9 +173,9 @@ def _told(i, outputs, paths, neighbours) -> str:
         return ", ".join(f"{name} {share:.1%}" for name, share in pairs)
     embedding = outputs["embedding"]
     if neighbours:
-        alike = np.where(outputs["ok"], embedding @ embedding[i], -2.0)
-        alike[i] = -2.0
-        nearest = np.argsort(-alike)[: min(neighbours, len(paths) - 1)]
+        alike = embedding @ embedding[i]
+        others = [j for j in np.argsort(-alike) if outputs["ok"][j] and j != i]
+        nearest = others[:neighbours]
         return ", ".join(f"{paths[j]} ({alike[j]:.3f})" for j in nearest)
     return f"[{', '.join(f'{x:.3f}' for x in embedding[i][:6])}, ...] of {embedding.shape[1]}"
 

@@ -23,6 +23,7 @@ class Parts:
         encoder: SiTEncoder.
         eval_crop: float. See `ViewConfig`.
         pretext: keras.Model or None. The network of the pre-training, with its heads.
+        tasks: the tasks that it was trained for; the heads of others have learnt nothing.
         classifier: keras.Model or None. Of `build_classifier`.
         source: what is known of the run.
     """
@@ -30,6 +31,7 @@ class Parts:
     encoder: keras.Model
     eval_crop: float
     pretext: keras.Model | None
+    tasks: tuple[str, ...]
     classifier: keras.Model | None
     source: dict
 
@@ -51,7 +53,8 @@ def examples(signatures: dict, parts: Parts) -> dict[str, np.ndarray]:
     images = pixels.astype("float32") / 255
     files = [_encoded(pixel) for pixel in pixels]
     found = {"images": images, "image_bytes": np.array(files, dtype=object).astype("S")}
-    outputs = keras_outputs(parts, images)
+    with tf.device("CPU"):  # a GPU may multiply with fewer digits
+        outputs = keras_outputs(parts, images)
     for name in signatures:
         plain = name.replace("_bytes", "_default" if name == "serving_bytes" else "")
         for output, value in outputs[plain].items():
@@ -78,14 +81,15 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
         },
         "patches": {"patches": tokens["patches"]},
     }
-    if parts.pretext is not None:
-        said = parts.pretext(views, training=False)
+    said = parts.pretext(views, training=False) if parts.pretext is not None else {}
+    if "reconstruction" in parts.tasks:
         restored = np.asarray(said["reconstruction"])
-        turns = np.argmax(said["rotation"], axis=1)
         outputs["reconstruct"] = {
             "reconstruction": np.clip(np.asarray(augment.denormalize(restored)), 0, 1),
             "error": np.abs(restored - views).mean(axis=(1, 2, 3)),
         }
+    if "rotation" in parts.tasks:
+        turns = np.argmax(said["rotation"], axis=1)
         outputs["predict_rotation"] = {
             "probabilities": np.asarray(keras.ops.softmax(said["rotation"])),
             "upright_angle": (90 * ((4 - turns) % 4)).astype("int32"),

@@ -16,17 +16,21 @@ MAX_JPEG_PIXELS = 4096 * 3072
 MAX_PNG_PIXELS = 2048 * 2048
 # Files of one request at a time: a file at the limits takes up to 80 MiB for a moment.
 PARALLEL = 4
+MAX_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
 
 _PNG = bytes([0x89, 0x50, 0x4E, 0x47, 13, 10, 26, 10])
 _JPEG = bytes([0xFF, 0xD8, 0xFF])
-_PNG_HEADER = 33  # signature and IHDR chunk
-_ALPHA_TYPES = (3, 4, 6)  # of IHDR: palette (which may have transparent entries), grey, colour
+_IHDR = bytes([0, 0, 0, 13]) + b"IHDR"  # the chunk that must come first, and its length
+_PNG_HEADER = 33
 _FRACTIONS = (1, 2, 4, 8)
 
 DAMAGED = "damaged: the file cannot be decoded"
 FOREIGN = "neither JPEG nor PNG"
 TOO_LONG = f"too long: at most {MAX_BYTES} bytes"
-TOO_LARGE = f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG, {MAX_PNG_PIXELS} of a PNG"
+TOO_LARGE = (
+    f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG in {MAX_SCANS} scans, "
+    f"{MAX_PNG_PIXELS} of a PNG"
+)
 
 
 def decode_images(
@@ -91,23 +95,20 @@ def _decode_png(file, enough, refuse):
         header = tf.io.decode_raw(tf.strings.substr(file, 0, _PNG_HEADER), tf.uint8)
         header = tf.ensure_shape(header, (_PNG_HEADER,))
         width, height = (_big_endian(header[start : start + 4]) for start in (16, 20))
-        kind = tf.cast(header[25], tf.int32)
-
-        def decode():
-            # Only a file that may be transparent pays for a whole image of floats.
-            return tf.cond(
-                tf.reduce_any(kind == _ALPHA_TYPES),
-                lambda: _over_white(tf.io.decode_png(file, channels=4)),
-                lambda: tf.io.decode_png(file, channels=3),
-            )
 
         def accept():
-            return _reduce(decode(), enough), tf.constant("")
+            pixels = _square(tf.io.decode_png(file, channels=4))
+            # Only a file that is transparent pays for a whole image of floats.
+            solid = tf.reduce_min(pixels[..., 3]) == 255
+            pixels = tf.cond(solid, lambda: pixels[..., :3], lambda: _over_white(pixels))
+            return _reduce(pixels, enough), tf.constant("")
 
         too_large = width * height > MAX_PNG_PIXELS
         return tf.cond(too_large, refuse(TOO_LARGE), accept)
 
-    return tf.cond(tf.strings.length(file) < _PNG_HEADER, refuse(DAMAGED), known)
+    is_header = tf.strings.substr(file, len(_PNG), len(_IHDR)) == _IHDR
+    is_long_enough = tf.strings.length(file) >= _PNG_HEADER
+    return tf.cond(is_header & is_long_enough, known, refuse(DAMAGED))
 
 
 def _over_white(pixels):
@@ -131,9 +132,24 @@ def _decode_jpeg(file, enough, refuse):
             )
             for fraction in _FRACTIONS
         ]
-        return _reduce(tf.switch_case(which, decoders), enough), tf.constant("")
+        return _reduce(_square(tf.switch_case(which, decoders)), enough), tf.constant("")
 
-    return tf.cond(height * width > MAX_JPEG_PIXELS, refuse(TOO_LARGE), accept)
+    data = tf.io.decode_raw(file, tf.uint8)
+    scans = tf.math.count_nonzero((data[:-1] == 0xFF) & (data[1:] == 0xDA))
+    too_large = (height * width > MAX_JPEG_PIXELS) | (scans > MAX_SCANS)
+    return tf.cond(too_large, refuse(TOO_LARGE), accept)
+
+
+def _square(pixels):
+    """The middle of a picture, of which the centre crop takes no more: (H, W, C) -> nearly square.
+
+    Both sides keep their parity, so that the centre stays where it was.
+    """
+    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    short = tf.minimum(height, width)
+    tall, wide = (short + (side - short) % 2 for side in (height, width))
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return pixels[top : top + tall, left : left + wide]
 
 
 def _reduce(pixels, enough):

@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 
+import filelock
 import keras
 import numpy as np
 import tensorflow as tf
 
 from sit_keras import verify
 from sit_keras.backbone import load_encoder
-from sit_keras.config import ViewConfig
-from sit_keras.config_json import write_json
+from sit_keras.config import SiTConfig, ViewConfig
+from sit_keras.config_json import from_dict, write_json
 from sit_keras.contract import Parts, class_names, contract, examples
 from sit_keras.run_folder import folder_name, read_settings
 from sit_keras.servable import Servable
@@ -31,6 +32,7 @@ def export(
     output: str | os.PathLike,
     classifier: str | os.PathLike | None = None,
     half: bool = False,
+    check: bool = True,
 ) -> pathlib.Path:
     """Writes the next version of an export, whole or not at all.
 
@@ -40,34 +42,62 @@ def export(
         classifier: a `classifier.keras` whose encoder is this one; None takes that of the run's own
             linear evaluation, if there is one.
         half: bool. Keep the weights in float16, for half the size.
+        check: bool. Verify it before it can be seen, see `verify_export`.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        ValueError: if there is no encoder, or the classifier's is another one.
+        ValueError: if there is no encoder, the classifier's is another one, or the export does not
+            say what the Keras models say.
     """
     output = pathlib.Path(output)
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
-    servable = Servable(parts.encoder, parts.eval_crop, parts.pretext, parts.head, names, half)
+    servable = Servable(
+        parts.encoder, parts.eval_crop, parts.pretext, parts.tasks, parts.head, names, half
+    )
     signatures = servable.signatures()
     output.mkdir(parents=True, exist_ok=True)
-    for left_over in output.glob(".writing-*"):  # by an export that was killed
-        shutil.rmtree(left_over)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
-        aside = pathlib.Path(aside)
-        model, extra = aside / "model", aside / "model" / "assets.extra"
-        np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
-        write_json(aside / verify.CONTRACT, contract(signatures, parts, half))
-        servable.contract = [
-            tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
-        ]
-        tf.saved_model.save(servable, str(model), signatures=signatures)
-        extra.mkdir()
-        write_warmup(extra, signatures)
-        write_json(extra / verify.CHECKSUMS, verify.checksums(model))
-        return _publish(model, output)
+    with filelock.FileLock(output / ".lock"):  # another export into this folder is waited for
+        for left_over in output.glob(".writing-*"):  # by one that was killed
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
+            model = _write(servable, signatures, parts, half, pathlib.Path(aside))
+            if check:
+                verify_export(model)
+            return _publish(model, output)
+
+
+def export_folder(run: str | os.PathLike) -> pathlib.Path:
+    """Returns where the versions of a run go: `exports/` and what tells it from other runs.
+
+    Args:
+        run: as for `export`.
+    """
+    path = pathlib.Path(run).resolve()
+    if path.suffix == ".keras":
+        path = path.parent if path.stem == "encoder" else path.with_suffix("")
+    names = path.parts
+    if "evaluation" in names:  # a fine-tuning lies in the folder of its run
+        at = names.index("evaluation")
+        return pathlib.Path("exports") / "-".join([names[at - 1], *names[at + 1 :]])
+    return pathlib.Path("exports") / path.name
+
+
+def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
+    """Writes a complete model into a folder aside."""
+    model, extra = aside / "model", aside / "model" / "assets.extra"
+    np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
+    write_json(aside / verify.CONTRACT, contract(signatures, parts, half))
+    servable.contract = [
+        tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
+    ]
+    tf.saved_model.save(servable, str(model), signatures=signatures)
+    extra.mkdir()
+    write_warmup(extra, signatures)
+    write_json(extra / verify.CHECKSUMS, verify.checksums(model))
+    return model
 
 
 def verify_export(path: str | os.PathLike) -> str:
@@ -83,7 +113,8 @@ def verify_export(path: str | os.PathLike) -> str:
         ValueError: if it is not what it was when it was exported.
     """
     command = [sys.executable, "-P", verify.__file__, os.fspath(path)]
-    process = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # this process may hold the GPU
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode:
         said = (process.stdout + process.stderr).strip().splitlines()
         raise ValueError(f"{path} failed: {said[-1] if said else 'no word of why'}")
@@ -102,7 +133,8 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
     """
     version = pathlib.Path(version)
     model = tf.saved_model.load(str(version))
-    size = json.loads((version / "assets" / verify.CONTRACT).read_text())["model"]["image_size"]
+    about = json.loads((version / "assets" / verify.CONTRACT).read_text())
+    size = from_dict(SiTConfig, about["model"]).square_size
     embed = model.signatures["serving_default"]
     spec = tf.TensorSpec((1, size, size, 3), tf.float32, name="images")
     one = tf.function(lambda images: embed(images=images), input_signature=[spec], autograph=False)
@@ -110,7 +142,7 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
         [one.get_concrete_function()], model
     )
     path = version.parent / f"encoder-{version.name}.tflite"
-    aside = path.with_name(".writing.tflite")
+    aside = path.with_name(f".writing-{os.getpid()}.tflite")
     aside.write_bytes(converter.convert())
     os.replace(aside, path)
     return path
@@ -121,24 +153,37 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     folder = run if run.is_dir() else run.parent
     config = read_settings(folder) if (folder / "config.json").exists() else None
     views = config.views if config else _views_of_finetuning(folder)
-    pretext = None
-    if run.is_dir() and (run / "network.keras").exists():
+    pretext, tasks = None, ()
+    if run.is_dir() and config is not None and (run / "network.keras").exists():
         pretext = keras.saving.load_model(run / "network.keras", compile=False)
-    found = pathlib.Path(classifier) if classifier else None
-    if found is None and run.is_dir():
-        found = _own_classifier(folder, config)
-    if found is not None and not found.is_file():
-        raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
-    model = found and keras.saving.load_model(found, compile=False)
-    if model is not None and not _same(encoder, model.get_layer("sit_encoder")):
-        raise ValueError(
-            f"The encoder of {found} is not that of {run}: export the folder that the classifier "
-            "lies in (fine-tuning writes both), or judge this encoder with evaluate.py first."
-        )
+        tasks = config.tasks
+    model, found = _load_classifier(encoder, run, folder, config, classifier)
     source = {"run": str(run), "classifier": found and str(found)}
     if config is not None:
         source |= {"preset": config.preset, "dataset": config.dataset, "seed": config.seed}
-    return Parts(encoder, views.eval_crop, pretext, model, source)
+    return Parts(encoder, views.eval_crop, pretext, tasks, model, source)
+
+
+def _load_classifier(encoder, run, folder, config, asked):
+    """The classifier and its file: the one asked for, or one of the run's own if it fits."""
+    found = pathlib.Path(asked) if asked else None
+    if found is None and run.is_dir():
+        found = _own_classifier(folder, config)
+    if found is None:
+        return None, None
+    if not found.is_file():
+        raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
+    model = keras.saving.load_model(found, compile=False)
+    if _same(encoder, model.get_layer("sit_encoder")):
+        return model, found
+    other = f"The encoder of {found} is not that of {run}"
+    if asked:
+        raise ValueError(
+            f"{other}: export the folder that the classifier lies in (fine-tuning writes both), or "
+            "judge this encoder with evaluate.py first."
+        )
+    print(f"{other}, so the export has no classes: judge this encoder with evaluate.py first.")
+    return None, None
 
 
 def _views_of_finetuning(folder: pathlib.Path) -> ViewConfig:

@@ -69,8 +69,6 @@ class FinetuneConfig:
             "rand_augment": (0, 10),
             "magnitude": (0, 10),
             "erasing": (0, 1),
-            "mixup": (0, 100),
-            "cutmix": (0, 100),
             "label_smoothing": (0, 0.99),
             "epochs": (1, 1_000_000),
             "batch_size": (1, 1_000_000),
@@ -83,6 +81,10 @@ class FinetuneConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must lie in [{low}, {high}], received {value}.")
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            if value != 0 and not 0.1 <= value <= 100:  # a smaller one underflows
+                raise ValueError(f"{name} must be 0 or lie in [0.1, 100], received {value}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, received {self.learning_rate}.")
         if not 0 <= self.warmup_epochs < self.epochs:

@@ -28,7 +28,8 @@ def orient(
         folder: the images.
         version: an exported version with the signature `predict_rotation`.
         confidence: float. The least probability that counts.
-        write: a folder outside of `folder` for upright copies of those found, or None.
+        write: a new folder outside of `folder` for upright copies (RGB, without metadata) of those
+            found, or None.
 
     Returns:
         A dict for each image found: `path`, `turn` (degrees clockwise that set it upright) and
@@ -37,9 +38,10 @@ def orient(
     Raises:
         ValueError: if there is no image or no such model, or copies would lie among the originals.
     """
-    folder = pathlib.Path(folder)
-    if write is not None and pathlib.Path(write).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{write} lies within {folder}: give another folder for the copies.")
+    folder = pathlib.Path(folder).expanduser()
+    if write is not None:
+        write = pathlib.Path(write).expanduser()
+        _refuse_the_originals(folder.resolve(), write.resolve())
     found = []
     for answer in ask(version, "predict_rotation", folder):
         turn, sure = (
@@ -49,11 +51,22 @@ def orient(
         if turn and sure >= confidence:
             found.append({"path": str(answer.path), "turn": turn, "confidence": sure})
             if write is not None:
-                copy = pathlib.Path(write) / answer.path.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                whole = read_image(answer.path)  # which was reduced to be looked at
-                Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)
+                _write_upright(answer.path, turn, write / answer.path.relative_to(folder))
     return sorted(found, key=lambda each: -each["confidence"])
+
+
+def _refuse_the_originals(folder, write):
+    if write.is_relative_to(folder) or folder.is_relative_to(write):
+        raise ValueError(f"{write} and {folder} lie within each other: give a folder aside.")
+    if write.is_dir() and any(write.iterdir()):
+        raise ValueError(f"{write} is not empty: give a new folder for the copies.")
+
+
+def _write_upright(path, turn, copy):
+    """Writes an image as RGB, turned clockwise by so many degrees."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    whole = read_image(path)  # it was reduced to be looked at
+    Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)
 
 
 def main(argv: list[str] | None = None) -> None:

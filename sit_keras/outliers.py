@@ -5,6 +5,7 @@ python -m sit_keras.outliers my/photos --model=exports/NAME/1 --sheet=outliers.p
 
 import argparse
 import os
+import pathlib
 import sys
 
 from sit_keras.exported import ask
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="an exported version, exports/NAME/1")
     parser.add_argument("--sheet", help=f"PNG file for the {SHOWN} worst, with what was restored")
     options = parser.parse_args(argv)
+    if options.sheet:
+        pathlib.Path(options.sheet).parent.mkdir(parents=True, exist_ok=True)
     for each in outliers(options.folder, options.model, options.sheet):
         print(f"{each['error']:.4f}  {each['path']}")
     if options.sheet:

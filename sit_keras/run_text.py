@@ -51,9 +51,7 @@ def announce(data: RunData) -> None:
         print("The loss adds log(alpha) of each task, so it can fall below zero.")
 
 
-def summary(
-    results: dict, run_dir: str | os.PathLike, exported: str | os.PathLike | None = None
-) -> str:
+def summary(results: dict, run_dir: str | os.PathLike) -> str:
     """Returns the results of a run for people, with where they lie and what to do next."""
     run_dir = pathlib.Path(run_dir)
     lines = ["", verdict_table(results), ""] if "linear_accuracy" in results else [""]
@@ -63,7 +61,6 @@ def summary(
             f"Encoder:  {run_dir / 'encoder.keras'}",
             f"Results:  {run_dir / 'results.json'}",
             f"Pictures: {run_dir / 'sheets'}",
-            *([f"Export:   {exported}"] if exported else []),
             f"Next:     tensorboard --logdir={run_dir / 'tensorboard'}",
             f"          python evaluate.py --run={run_dir}",
             f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",

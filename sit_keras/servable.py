@@ -31,6 +31,7 @@ class Servable(tf.Module):
         encoder: SiTEncoder.
         eval_crop: float. See `ViewConfig`.
         pretext: keras.Model or None. The network of the pre-training, for its heads.
+        tasks: which of its heads were trained.
         head: ClassifierHead or None.
         class_names: K names, if there is a head.
         half: bool. Keep the weights in float16; they are computed with in float32.
@@ -41,18 +42,26 @@ class Servable(tf.Module):
         encoder: SiTEncoder,
         eval_crop: float,
         pretext: keras.Model | None = None,
+        tasks: typing.Sequence[str] = (),
         head: ClassifierHead | None = None,
         class_names: typing.Sequence[str] = (),
         half: bool = False,
     ):
         super().__init__()
-        self._size = encoder.config.square_size
+        height, width = encoder.config.input_size
+        if height != width:
+            raise ValueError(
+                "An export takes the middle square of an image, so the encoder's input must be "
+                f"square; received {height}x{width}: see `resize_encoder`."
+            )
+        self._size = height
         self._eval_crop = eval_crop
         self._half = half
         self._weights = []
         self._encoder = self._frozen(encoder)
-        self._rotation = pretext and self._frozen(pretext.get_layer("rotation"))
-        self._reconstruction = pretext and self._frozen(pretext.get_layer("reconstruction"))
+        trained = {task: self._frozen(pretext.get_layer(task)) for task in tasks}
+        self._rotation = trained.get("rotation")
+        self._reconstruction = trained.get("reconstruction")
         self._is_fused = head is not None and head.hidden_dim is None
         self._head = head and self._frozen(fuse(head) if self._is_fused else head)
         self._class_names = list(class_names)
@@ -66,8 +75,9 @@ class Servable(tf.Module):
             "serving_bytes": (self._of_files(self.embed_views), files),
             "patches": (self.patches, images),
         }
-        if self._rotation is not None:
+        if self._reconstruction is not None:
             functions["reconstruct"] = (self.reconstruct, images)
+        if self._rotation is not None:
             functions["predict_rotation"] = (self.predict_rotation, images)
         if self._head is not None:
             functions["classify"] = (self.classify, images)

@@ -18,7 +18,7 @@ from sit_keras.guards import Stopped
 from sit_keras.recipes import recipe
 from sit_keras.run import pretrain
 from sit_keras.run_data import RunData
-from sit_keras.run_folder import last_losses
+from sit_keras.run_folder import last_losses, run_name
 from sit_keras.search_space import PARAMETERS, chosen_changes, search_space
 
 SEARCHES = ("random", "bayesian", "hyperband")
@@ -55,7 +55,7 @@ class PretrainTuner(keras_tuner.Tuner):
             config = changed(self.config, changes)
             pretrain(config, run_dir, self.data_dir, self.download, self.execution)
             value = score(run_dir, config, self.objective_name, self.data_dir, self.download)
-        except Stopped as error:  # the search stops with it
+        except (Stopped, OSError) as error:  # no fault of the settings: the search stops
             raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
         except (ValueError, ArithmeticError) as error:
             print(f"[trial {trial.trial_id}] failed: {error}", flush=True)
@@ -162,6 +162,12 @@ def tune(
             raise Stopped(str(error)) from error
         return _results(tuner)
 
+    if data.test is None:
+        print(
+            f"{config.dataset} has no test images of its own, so evaluate.py will test on images "
+            "that this search looks at: put some aside, in PATH/train and PATH/test, for a fair "
+            "last word."
+        )
     folder = pathlib.Path(folder)
     results = once(folder, settings, work)
     print(summary(results, folder))
@@ -205,15 +211,17 @@ def _results(tuner: PretrainTuner) -> dict:
         raise ValueError(f"Every trial failed; the last said: {rows[-1]['error']}")
     best = max(done, key=lambda row: row["score"])
     visualize.search_chart(done, tuner.folder / "tuning.png")
-    return {"trials": rows, "best": {**best, "command": command(tuner.config, best["changes"])}}
+    told = command(tuner.config, best["changes"], tuner.data_dir)
+    return {"trials": rows, "best": {**best, "command": told}}
 
 
-def command(config: RunConfig, changes: dict) -> str:
+def command(config: RunConfig, changes: dict, data_dir: str | os.PathLike | None = None) -> str:
     """Returns the train.py command of a trial.
 
     Args:
         config: RunConfig that the search began with.
         changes: of `chosen_changes`.
+        data_dir: as for `sit_keras.data.load_source`.
     """
     begin = recipe(config.preset, dataset=config.dataset)
     wanted = flat(changed(config, changes))
@@ -222,6 +230,8 @@ def command(config: RunConfig, changes: dict) -> str:
         if value != flat(begin)[name]:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             parts.append(f"--set={name}={text}")
+    parts.append(f"--run_dir=runs/{run_name(config)}-tuned")
+    parts += [f"--data_dir={data_dir}"] if data_dir else []
     return shlex.join(parts)
 
 

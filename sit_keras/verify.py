@@ -51,9 +51,12 @@ def verify(model: pathlib.Path) -> list[str]:
         for key, value in examples.items():
             signature, _, output = key.partition("/")
             if signature == name and output:
-                difference = np.abs(outputs[output].numpy() - value).max()
+                ours = outputs[output].numpy()
+                if ours.shape != value.shape or not np.isfinite(ours).all():
+                    raise ValueError(f"{name} gives {output} {ours.shape}, or not finite")
+                difference = np.abs(ours - value).max()
                 largest = max(largest, float(difference / max(1.0, np.abs(value).max())))
-        if not largest <= tolerance:
+        if largest > tolerance:
             raise ValueError(f"{name} is {largest:.2g} off its examples, more than {tolerance:g}")
         lines.append(f"{name:16} within {largest:.1e} of its examples")
     return lines

@@ -188,5 +188,5 @@ def outlier_sheet(
             cell.imshow(picture, interpolation="nearest")
             cell.set_axis_off()
     for cell, title in zip(figure.axes[:count], titles, strict=True):
-        cell.set_title(title, fontsize=7)
+        cell.set_title(title, fontsize=7, parse_math=False)
     figure.savefig(path, dpi=100)

@@ -74,6 +74,7 @@ def test_every_mode_is_what_pillow_reads(decode, photo, tmp_path):
         "rgb.png": encode(colour, "PNG"),
         "rgba.png": encode(see_through, "PNG"),
         "grey.png": encode(grey, "PNG"),
+        "one-colour-is-none.png": encode(colour, "PNG", transparency=(127, 127, 127)),
         "grey-alpha.png": encode(grey_through, "PNG"),
         "16-bit.png": encode(deep, "PNG"),
         "palette.png": encode(palette, "PNG"),
@@ -104,6 +105,17 @@ def test_large_files_are_reduced(decode, photo):
     np.testing.assert_allclose(jpeg, small, atol=6 / 255)
 
 
+def test_long_strips(decode, photo):
+    """Their middle, as of an image that was cut beforehand; the rest is never made into floats."""
+    strip = Image.fromarray(photo).resize((60, 40), Image.BICUBIC)
+    wide = Image.new("RGB", (2001, 41))
+    wide.paste(strip, (970, 1))
+    expected = wide.crop((980, 0, 1021, 41))
+    pixels, reasons = decode(encode(wide, "PNG"), encode(expected, "PNG"))
+    assert reasons == ["", ""]
+    np.testing.assert_allclose(pixels[0], pixels[1], atol=1e-6)
+
+
 def test_what_is_refused_fails_nobody_else(decode, photo):
     png, jpeg = encode(photo, "PNG"), encode(photo, "JPEG")
     cases = [
@@ -121,6 +133,9 @@ def test_what_is_refused_fails_nobody_else(decode, photo):
         (png_that_says(2049, 2048), TOO_LARGE),
         (png_that_says(2**31 - 1, 2**31 - 1), TOO_LARGE),
         (png_that_says(0, 10), DAMAGED),
+        # A small size in a chunk before the header, which the decoder would pass over.
+        (png[:8] + chunk(b"abCd", png[16:29]) + png_that_says(60_000, 60_000)[8:], DAMAGED),
+        (jpeg[:-2] + b"\xff\xda" * 101 + jpeg[-2:], TOO_LARGE),
         (png_that_says(100, 100), DAMAGED),
         (jpeg_that_says(jpeg, 20_000, 20_000), TOO_LARGE),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), DAMAGED),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,7 +32,7 @@ from sit_keras.backbone import build_classifier
 from sit_keras.contract import keras_outputs
 from sit_keras.data import load_source
 from sit_keras.evaluation import FrozenFeatures, select_features
-from sit_keras.export import _load, export, export_tflite, verify_export
+from sit_keras.export import _load, export, export_folder, export_tflite, verify_export
 from sit_keras.orient import main as orient_main
 from sit_keras.orient import orient
 from sit_keras.outliers import main as outliers_main
@@ -39,7 +40,7 @@ from sit_keras.run_folder import write_settings
 from sit_keras.servable import fuse
 
 CONFIG = SiTConfig(16, 4, 24, 2, 2, 32, projection_dim=8)
-NAMES = ("cat", "dog", "owl", "fox", "bee", "elk")
+NAMES = ("cat", "dog", "owl", "fox", "éléphant", "elk")
 SIGNATURES = {
     "serving_default", "serving_bytes", "patches", "reconstruct", "predict_rotation", "classify",
     "classify_bytes",
@@ -68,7 +69,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def version(run):
-    return export(run, run.parent / "exports" / "small")
+    return export(run, run.parent / "exports" / "small", check=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_head_with_a_hidden_layer(run, tmp_path, pictures):
     encoder = keras.saving.load_model(run / "encoder.keras")
     model = build_classifier(encoder, 4, hidden_dim=7)
     model.save(tmp_path / "two.keras")
-    version = export(run, tmp_path / "out", classifier=tmp_path / "two.keras")
+    version = export(run, tmp_path / "out", classifier=tmp_path / "two.keras", check=False)
     images = tf.constant(pictures[0] / np.float32(255))
     expected = keras_outputs(_load(run, tmp_path / "two.keras"), images)["classify"]
     outputs = tf.saved_model.load(str(version)).signatures["classify"](images)
@@ -146,8 +147,8 @@ def test_a_head_with_a_hidden_layer(run, tmp_path, pictures):
 def test_versions_count_and_nobody_sees_half_of_one(run, tmp_path, monkeypatch):
     encoder = run / "encoder.keras"
     (tmp_path / "out" / ".writing-old").mkdir(parents=True)
-    assert [export(encoder, tmp_path / "out").name for _ in range(2)] == ["1", "2"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+    assert [export(encoder, tmp_path / "out", check=False).name for _ in range(2)] == ["1", "2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "1", "2"]
     contract = json.loads((tmp_path / "out" / "1" / "assets" / "contract.json").read_text())
     assert set(contract["signatures"]) == {"serving_default", "serving_bytes", "patches"}
 
@@ -157,7 +158,7 @@ def test_versions_count_and_nobody_sees_half_of_one(run, tmp_path, monkeypatch):
     monkeypatch.setattr("sit_keras.export.write_warmup", full)
     with pytest.raises(OSError, match="No space"):
         export(encoder, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "1", "2"]
 
 
 KILLED = """
@@ -172,10 +173,10 @@ sit_keras.export.export(sys.argv[1], sys.argv[2])
 def test_an_export_that_is_killed_leaves_no_version(run, tmp_path):
     process = subprocess.run([sys.executable, "-c", KILLED, run, tmp_path / "out"])
     assert process.returncode == -signal.SIGKILL
-    (left,) = (tmp_path / "out").iterdir()
-    assert left.name.startswith(".writing-")
-    assert export(run / "encoder.keras", tmp_path / "out").name == "1"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    _, left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left.startswith(".writing-")
+    assert export(run / "encoder.keras", tmp_path / "out", check=False).name == "1"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "1"]
 
 
 def test_the_contract_says_what_a_stranger_must_know(version):
@@ -213,7 +214,7 @@ def test_warm_up_requests_are_answered(version):
 
 @pytest.mark.slow
 def test_verification_finds_a_weight_that_was_changed(run, tmp_path):
-    version = export(run, tmp_path / "out")
+    version = export(run, tmp_path / "out", check=False)
     said = verify_export(version)
     assert "classify_bytes" in said and "files as exported" in said
     data = version / "variables" / "variables.data-00000-of-00001"
@@ -224,15 +225,24 @@ def test_verification_finds_a_weight_that_was_changed(run, tmp_path):
     data.write_bytes(content)
     with pytest.raises(ValueError, match="not those that were exported: variables/variables.data"):
         verify_export(version)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong, complaint", [(1e-3, "off its examples"), (np.nan, "off its|not")])
+def test_verification_compares_with_the_examples(run, tmp_path, wrong, complaint):
+    version = export(run / "encoder.keras", tmp_path / "out", check=False)
+    examples = dict(np.load(version / "assets" / "examples.npz"))
+    examples["patches/patches"][1, 2, 3] += wrong
+    np.savez(version / "assets" / "examples.npz", **examples)
     sums = version / "assets.extra" / "checksums.json"
     sums.write_text(json.dumps(verify.checksums(version)))
-    with pytest.raises(ValueError, match="failed: .*(off its examples|Checksum|corrupt)"):
+    with pytest.raises(ValueError, match=f"failed: .*patches.*({complaint})"):
         verify_export(version)
 
 
 @pytest.mark.slow
 def test_half_precision(run, version, tmp_path, pictures):
-    half = export(run, tmp_path / "half", half=True)
+    half = export(run, tmp_path / "half", half=True)  # verified, as by default
     files = "variables/variables.data-00000-of-00001"
     share = (half / files).stat().st_size / (version / files).stat().st_size
     assert 0.45 < share < 0.6
@@ -256,6 +266,38 @@ def test_tflite(version, pictures):
     assert_close(one(images=images), function(tf.constant(images)))
 
 
+@pytest.mark.slow
+def test_heads_that_learnt_nothing_are_left_out(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    config = dataclasses.replace(recipe("digits"), model=CONFIG, tasks=("rotation", "contrastive"))
+    write_settings(folder, config)
+    version = export(folder, tmp_path / "out", check=False)
+    contract = json.loads((version / "assets" / "contract.json").read_text())
+    assert set(contract["signatures"]) == SIGNATURES - {"reconstruct"}
+
+
+@pytest.mark.slow
+def test_a_classifier_of_another_encoder_is_passed_over(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    build_classifier(build_encoder(CONFIG), 3).save(folder / "classifier.keras")
+    version = export(folder, tmp_path / "out", check=False)
+    assert "so the export has no classes" in capsys.readouterr().out
+    contract = json.loads((version / "assets" / "contract.json").read_text())
+    assert "classify" not in contract["signatures"] and contract["class_names"] == []
+
+
+def test_where_versions_go():
+    places = {
+        "runs/digits-digits-seed0": "digits-digits-seed0",
+        "runs/my.photos-v2.1": "my.photos-v2.1",
+        "runs/a/encoder.keras": "a",
+        "b/other.keras": "other",
+        "runs/a/evaluation/digits/finetune": "a-digits-finetune",
+    }
+    for run, name in places.items():
+        assert export_folder(run) == pathlib.Path("exports") / name
+
+
 def test_what_cannot_be_exported(run, tmp_path):
     with pytest.raises(ValueError, match="No encoder at"):
         export(tmp_path / "nothing", tmp_path / "out")
@@ -264,6 +306,9 @@ def test_what_cannot_be_exported(run, tmp_path):
     build_classifier(build_encoder(CONFIG), 3).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="encoder of .*other.keras is not that of"):
         export(run, tmp_path / "out", classifier=tmp_path / "other.keras")
+    build_encoder(dataclasses.replace(CONFIG, image_size=(16, 24))).save(tmp_path / "wide.keras")
+    with pytest.raises(ValueError, match="must be square; received 16x24"):
+        export(tmp_path / "wide.keras", tmp_path / "out")
     with pytest.raises(ValueError, match="failed: "):
         verify_export(tmp_path)
     assert not (tmp_path / "out").exists()
@@ -290,8 +335,12 @@ def test_photos_that_lie_on_their_side(version, tmp_path, random, capsys):
     assert sure == sorted(sure, reverse=True)
     orient_main([str(folder), f"--model={version}", "--confidence=0.999"])
     assert "0 images do not stand upright" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="lies within"):
+    with pytest.raises(ValueError, match="lie within each other"):
         orient(folder, version, write=folder / "upright")
+    with pytest.raises(ValueError, match="lie within each other"):
+        orient(folder, version, write=tmp_path)
+    with pytest.raises(ValueError, match="is not empty"):
+        orient(folder, version, write=tmp_path / "upright")
     with pytest.raises(ValueError, match="No exported model in"):
         orient(folder, tmp_path)
     with pytest.raises(ValueError, match="No folder"):
@@ -312,7 +361,7 @@ def test_outliers_come_first(run, version, tmp_path, capsys):
     expected = keras_outputs(_load(run, None), images / np.float32(255))["reconstruct"]["error"]
     np.testing.assert_allclose(errors, expected, atol=1e-4)
     assert Image.open(tmp_path / "sheet.png").width > 300
-    encoder_only = export(run / "encoder.keras", tmp_path / "out")
+    encoder_only = export(run / "encoder.keras", tmp_path / "out", check=False)
     with pytest.raises(ValueError, match="has no reconstruct, only"):
         outliers_main([str(tmp_path), f"--model={encoder_only}"])
 
@@ -502,7 +551,7 @@ def test_a_linear_head_on_the_savedmodel(tmp_path):
     source = load_source("digits")
     encoder = build_encoder(recipe("digits").model)
     encoder.save(tmp_path / "encoder.keras")
-    version = export(tmp_path / "encoder.keras", tmp_path / "out")
+    version = export(tmp_path / "encoder.keras", tmp_path / "out", check=False)
     layer = keras.layers.TFSMLayer(str(version), call_endpoint="serving_default", trainable=False)
     inputs = keras.Input((None, None, 3))
     tokens = layer(inputs)

@@ -136,12 +136,12 @@ def test_fine_tuning_writes_its_folder_once(digits, tmp_path, capsys):
     times = untouched(tmp_path)
     assert finetune(encoder, *digits, SHORT, tmp_path) == results
     assert untouched(tmp_path) == times
-    with pytest.raises(ValueError, match="results of other settings .epochs: 3 -> 4.*--output"):
+    with pytest.raises(ValueError, match="work of other settings .epochs: 3 -> 4.*--output"):
         finetune(encoder, *digits, dataclasses.replace(SHORT, epochs=4), tmp_path)
     other = build_encoder(MODEL)
-    with pytest.raises(ValueError, match="results of other settings .encoder: "):
+    with pytest.raises(ValueError, match="work of other settings .encoder: "):
         finetune(other, *digits, SHORT, tmp_path)
-    with pytest.raises(ValueError, match="train_labels: "):
+    with pytest.raises(ValueError, match="train_images: 100 -> 99"):
         finetune(encoder, digits[0].subset(99, 1), digits[1], SHORT, tmp_path)
     assert untouched(tmp_path) == times
 

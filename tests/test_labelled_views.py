@@ -81,6 +81,13 @@ def test_targets_are_mixed_as_the_images_are(kind):
     assert np.mean(shares) == pytest.approx(0.75 if kind == "mixup" else 0.84, abs=0.06)
 
 
+def test_images_without_a_label_never_reach_a_head():
+    images = flat_images()
+    some = dataclasses.replace(images, labels=np.where(images.labels == 3, -1, images.labels))
+    with pytest.raises(ValueError, match="1 of 12 images have no label"):
+        labelled_views(some, AugmentedViews(8, PLAIN), 4, 0, 1)
+
+
 def test_smoothing():
     config = dataclasses.replace(PLAIN, label_smoothing=0.1)
     _, targets = batches(flat_images(), config)[0]
@@ -134,6 +141,7 @@ def test_erased_boxes_hold_noise():
     "changes, complaint",
     [
         (dict(magnitude=11), r"magnitude must lie in \[0, 10\], received 11"),
+        (dict(mixup=0.01), r"mixup must be 0 or lie in \[0.1, 100\]"),
         (dict(label_smoothing=1.0), "label_smoothing must lie in"),
         (dict(ema_momentum=1.0), "ema_momentum must lie in"),
         (dict(epochs=5), "warmup_epochs"),

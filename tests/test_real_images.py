@@ -11,7 +11,6 @@ from sit_keras.run import pretrain
 
 SMALL = dict(hidden_dim=48, num_layers=3, num_heads=3, mlp_dim=96, projection_dim=32)
 CASES = {
-    "cifar10": ("native32", {"patch_size": 4}, "tfds"),
     "cifar100": ("native32", {"patch_size": 4}, "tfds"),
     "stl10": ("native96", {"patch_size": 12}, "tfds"),
     "tiny_imagenet": ("native64", {"patch_size": 8}, None),

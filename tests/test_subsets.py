@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sit_keras.data import ImageSet, label_subset, load_source
+from sit_keras.data.subsets import possible_fractions
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,9 @@ def test_subsets_of_a_source_keep_clear_of_its_test_images():
 def test_subsets_that_cannot_be(images, settings, message):
     with pytest.raises(ValueError, match=message):
         label_subset(images, 0, **settings)
+
+
+def test_fractions_that_leave_a_class_empty_are_told(capsys):
+    images = ImageSet(np.zeros((60, 1, 1, 3), np.uint8), np.arange(60) % 2, ("a", "b"))
+    assert possible_fractions(images, (0.01, 0.1, 1.0)) == (0.1, 1.0)
+    assert "A class of 30 images has none left at 0.01" in capsys.readouterr().out

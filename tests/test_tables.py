@@ -53,6 +53,11 @@ def test_what_cannot_be_a_table():
         plan("transfer", [config])
     with pytest.raises(ValueError, match="Unknown table 'scores': choose one of linear"):
         plan("scores", [config])
+    for name in ("seed", "tasks"):
+        with pytest.raises(ValueError, match=f"{name} of --pretraining follow from"):
+            make_table("ablation", ["digits"], "digits", pretraining={name: "x"})
+    with pytest.raises(ValueError, match="frozen of --training follow from"):
+        make_table("linear", ["digits"], "digits", training={"frozen": True})
     with pytest.raises(ValueError, match="Unknown setting 'epoch' of RunConfig"):
         make_table("linear", ["digits"], "digits", pretraining={"epoch": 3})
 
@@ -92,7 +97,7 @@ def test_a_table_killed_and_called_again(tmp_path):
     assert second.exists(), (tmp_path / "output").read_text()
     assert not (second.parent / "results.json").exists()
     first = tmp_path / "cut" / "cells" / "digits-from-scratch-seed0" / "finetune"
-    run = tmp_path / "runs" / "digits-digits-seed0"
+    (run,) = (tmp_path / "runs").glob("digits-digits-seed0-*")  # set apart by its settings
     finished = [*first.iterdir(), run / "results.json", run / "encoder.keras"]
     before = {
         path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished if path.is_file()
@@ -116,7 +121,7 @@ def test_a_table_killed_and_called_again(tmp_path):
     assert np.allclose(
         [float(row["accuracy"]) for row in rows], [e["mean"] for e in saved["entries"]]
     )
-    with pytest.raises(ValueError, match="holds results of other settings .epochs: 2 -> 3"):
+    with pytest.raises(ValueError, match="holds work of other settings .epochs: 2 -> 3"):
         make_table(
             "finetune", ["digits"], "digits", [0], tmp_path / "cut", tmp_path / "runs",
             pretraining=PRETRAINING, training={**TRAINING, "epochs": 3},

@@ -102,7 +102,7 @@ def test_a_search_stopped_and_called_again(tmp_path, monkeypatch, capsys, train_
 
     begun.clear()
     assert search() == results and not begun
-    with pytest.raises(ValueError, match="holds results of other settings .trials: 4 -> 5"):
+    with pytest.raises(ValueError, match="holds work of other settings .trials: 4 -> 5"):
         tune(TINY, tmp_path / "search", trials=5, parameters=["learning_rate"])
 
     words = shlex.split(results["best"]["command"])

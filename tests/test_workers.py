@@ -29,8 +29,8 @@ def two_workers(run_dir, arguments=((), ())):
     workers = [
         subprocess.Popen(
             [
-                sys.executable, ROOT / "train.py", "--strategy=multiworker", f"--run_dir={run_dir}",
-                *SETTINGS, *extra,
+                sys.executable, ROOT / "train.py", "--noexport", "--strategy=multiworker",
+                f"--run_dir={run_dir}", *SETTINGS, *extra,
             ],
             env={**os.environ, "TF_CONFIG": json.dumps(
                 {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -73,7 +73,13 @@ def test_a_worker_is_killed_and_the_run_goes_on(tmp_path):
     assert "epoch" not in outputs[1][0]  # one of them speaks
 
     alone = subprocess.run(
-        [sys.executable, ROOT / "train.py", f"--run_dir={tmp_path / 'one'}", *SETTINGS],
+        [
+            sys.executable,
+            ROOT / "train.py",
+            "--noexport",
+            f"--run_dir={tmp_path / 'one'}",
+            *SETTINGS,
+        ],
         capture_output=True,
     )
     assert alone.returncode == 0

@@ -1,5 +1,7 @@
 """Balanced, nested subsets of labelled images, for learning from few labels."""
 
+import typing
+
 import numpy as np
 
 from sit_keras.data.images import ImageSet
@@ -10,6 +12,16 @@ def label_subset(
 ) -> ImageSet:
     """Returns the images that `label_indices` chooses."""
     return images.take(label_indices(images, seed, fraction, per_class))
+
+
+def possible_fractions(images: ImageSet, fractions: typing.Sequence[float]) -> tuple[float, ...]:
+    """Returns those fractions that leave an image of every class, telling of the others."""
+    smallest = int(np.bincount(images.class_labels(), minlength=len(images.class_names)).min())
+    possible = tuple(share for share in fractions if round(share * smallest) >= 1)
+    if len(possible) < len(fractions):
+        left_out = ", ".join(f"{share:g}" for share in fractions if share not in possible)
+        print(f"A class of {smallest} images has none left at {left_out} of them: left out.")
+    return possible
 
 
 def label_indices(

@@ -7,22 +7,25 @@ import dataclasses
 import itertools
 import math
 import os
+import pathlib
+import shutil
 import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from sit_keras import distribution
 from sit_keras.backbone import SiTEncoder, build_classifier, build_encoder, copy_weights
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.config import NUM_CHANNELS
-from sit_keras.config_json import to_dict
+from sit_keras.config_json import to_dict, write_json
 from sit_keras.data.images import ImageSet, hold_out
 from sit_keras.data.labelled_views import AugmentedViews, labelled_views
 from sit_keras.data.pipeline import count_steps
 from sit_keras.evaluation.features import FrozenFeatures
-from sit_keras.evaluation.once import fingerprint, once
+from sit_keras.evaluation.once import fingerprint, images_fingerprint, once
 from sit_keras.evaluation.scores import scores
 from sit_keras.finetune_config import FinetuneConfig
 from sit_keras.guards import NonFiniteLoss
@@ -30,7 +33,7 @@ from sit_keras.heads import ClassifierHead
 from sit_keras.losses import summed_cross_entropy
 from sit_keras.optimization import PlannedAdamW, cosine_schedule, decays
 from sit_keras.precision import precision
-from sit_keras.run_folder import forget_later_epochs
+from sit_keras.run_folder import forget_later_epochs, full_disk_explained
 
 
 def finetune(
@@ -40,6 +43,7 @@ def finetune(
     config: FinetuneConfig,
     folder: str | os.PathLike,
     strategy: str = "auto",
+    labels: dict | None = None,
 ) -> dict:
     """Trains a classifier from an encoder and tests it once, at the end.
 
@@ -52,13 +56,16 @@ def finetune(
         folder: gets `classifier.keras`, `encoder.keras`, `log.csv`, `confusion.png`,
             `settings.json` and `results.json`.
         strategy: str. As for `make_strategy`, of one machine.
+        labels: dict or None. What to write to `labels.json`, which tells the training images.
 
     Returns:
         `accuracy`, `per_class`, `confusion`, `new_weights` (what the encoder did not bring) and,
-        if frozen, the `learning_rate` and `weight_decay` chosen.
+        if frozen, the `learning_rate` and `weight_decay` chosen, with their `held_out_accuracy`.
 
     Raises:
-        ValueError: if the folder holds another training, or the classes differ.
+        ValueError: if the folder holds another training, the classes differ, or frozen training
+            has no held-out image to choose by.
+        OSError: if the disk is full; what was trained is kept.
         NonFiniteLoss: if the loss becomes NaN or infinite.
 
     Reference:
@@ -75,24 +82,41 @@ def finetune(
         "model": to_dict(encoder.config),
         "encoder": fingerprint(encoder.get_weights()),
         "train_images": len(train),
-        "train_labels": fingerprint([train.class_labels()]),
+        "train": images_fingerprint(train),
+        "test": images_fingerprint(test),
     }
 
     def work(path):
+        if labels is not None:
+            write_json(path / "labels.json", labels)
         return _train_and_test(encoder, train, test, config, path, strategy)
 
-    return once(folder, settings, work)
+    with full_disk_explained(pathlib.Path(folder)):
+        results = once(folder, settings, work)
+    shutil.rmtree(pathlib.Path(folder) / "checkpoints", ignore_errors=True)  # three times a model
+    return results
 
 
 def _train_and_test(encoder, train, test, config, folder, strategy):
     held_out = None
     if config.frozen:
+        count = len(train)
         train, held_out = hold_out(train, config.holdout, config.seed)
-    steps = count_steps(len(train), min(config.batch_size, len(train)))
-    config = dataclasses.replace(config, batch_size=min(config.batch_size, len(train)))
+        if not len(held_out):
+            raise ValueError(
+                f"Frozen training chooses its head on held-out images, and holdout="
+                f"{config.holdout} of {count} leaves none: raise it, or use more labels."
+            )
+    strategy = distribution.make_strategy(strategy)
+    if strategy.num_replicas_in_sync > len(train):
+        strategy = distribution.make_strategy("one")
+    replicas = strategy.num_replicas_in_sync
+    batch_size = min(config.batch_size, len(train)) // replicas * replicas
+    config = dataclasses.replace(config, batch_size=batch_size)
+    steps = count_steps(len(train), batch_size)
     plans = _head_plans(config)
     keras.utils.set_random_seed(config.seed)
-    with distribution.make_strategy(strategy).scope(), precision(config.precision):
+    with strategy.scope(), precision(config.precision):
         body, heads, model = _build(encoder.config, len(train.class_names), config, len(plans))
         copy_weights(encoder, model)
         if config.frozen:
@@ -102,11 +126,10 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
     print(f"{folder}: {len(train)} images, {config.epochs} epochs of {steps} steps.", flush=True)
     _fit(model, checkpoints, train, encoder.config.square_size, config, steps, folder)
 
-    features = FrozenFeatures(body)
     chosen = {}
     head = heads[0]
     if config.frozen:
-        outputs = features.of(held_out, config.views.eval_crop)
+        outputs = FrozenFeatures(body).of(held_out, config.views.eval_crop)
         right = [np.mean(_guesses(head, outputs) == held_out.class_labels()) for head in heads]
         best = int(np.argmax(right))
         head = heads[best]
@@ -115,12 +138,15 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
             "weight_decay": plans[best][1],
             "held_out_accuracy": float(right[best]),
         }
-    guesses = _guesses(head, features.of(test, config.views.eval_crop))
-    body.save(folder / "encoder.keras")
     names = train.class_names
     classifier = build_classifier(build_encoder(body.config), len(names), config.hidden_dim, names)
     new = copy_weights(body, classifier)
     classifier.get_layer("classifier").set_weights(head.get_weights())
+    # What is judged is what is saved: in float32, whatever it was trained in.
+    saved = classifier.get_layer("sit_encoder")
+    features = FrozenFeatures(saved).of(test, config.views.eval_crop)
+    guesses = _guesses(classifier.get_layer("classifier"), features)
+    saved.save(folder / "encoder.keras")
     classifier.save(folder / "classifier.keras")
     return {**scores(guesses, test, folder), **chosen, "new_weights": new}
 
@@ -196,8 +222,8 @@ def _fit(model, checkpoints, train, size, config, steps, folder):
         verbose=0,
         callbacks=[
             _Progress(config.epochs),
-            _Save(checkpoints, steps),
             keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            _Save(checkpoints, steps),
         ],
     )
 
@@ -213,13 +239,20 @@ class _Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            raise NonFiniteLoss(
-                f"The loss of a step was {logs['loss']}: lower learning_rate, or train in float32. "
-                "The state after the epoch before is kept."
-            )
+            self._stop(f"The loss of a step was {logs['loss']}")
 
     def on_epoch_end(self, epoch, logs=None):
+        # The last update may have shattered the weights, which nothing must save then.
+        norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
+        if not math.isfinite(norm):
+            self._stop("The weights became infinite or none")
         self._bar.update(epoch + 1, [("loss", logs["loss"])])
+
+    def _stop(self, what):
+        raise NonFiniteLoss(
+            f"{what}: lower learning_rate, or train in float32. The state after the epoch before "
+            "is kept."
+        )
 
 
 class _Save(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 from sit_keras.config_json import differing, write_json
+from sit_keras.data.images import ImageSet
 from sit_keras.run_folder import sole_run
 
 
@@ -28,11 +29,12 @@ def once(
     folder = pathlib.Path(folder)
     settings = json.loads(json.dumps(settings))
     path, finished = folder / "settings.json", folder / "results.json"
-    if path.exists():
+    begun = finished.exists() or any((folder / part).is_dir() for part in ("checkpoints", "trials"))
+    if path.exists() and begun:
         changed = differing(json.loads(path.read_text()), settings)
         if changed:
             raise ValueError(
-                f"{folder} holds results of other settings ({'; '.join(changed)}): give another "
+                f"{folder} holds work of other settings ({'; '.join(changed)}): give another "
                 "--output, or remove that folder."
             )
     if finished.exists():
@@ -42,6 +44,11 @@ def once(
         results = work(folder)
         write_json(finished, results)
     return results
+
+
+def images_fingerprint(images: ImageSet) -> str:
+    """Returns a short text that changes with any pixel or path, label or class."""
+    return fingerprint([images.items, images.labels, np.array(images.class_names)])
 
 
 def fingerprint(arrays: typing.Iterable[np.ndarray]) -> str:

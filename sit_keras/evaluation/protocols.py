@@ -5,6 +5,7 @@ Shapes: N images, E features, K classes.
 
 import dataclasses
 import functools
+import os
 import pathlib
 import typing
 
@@ -18,7 +19,6 @@ from sit_keras.backbone import (
     copy_weights,
     load_encoder,
 )
-from sit_keras.config_json import write_json
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import step_views
 from sit_keras.data.subsets import label_indices
@@ -34,7 +34,7 @@ from sit_keras.evaluation.features import (
 from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import TokenHeads, fit_heads
-from sit_keras.evaluation.once import fingerprint, once
+from sit_keras.evaluation.once import fingerprint, images_fingerprint, once
 from sit_keras.evaluation.scores import scores
 from sit_keras.finetune_config import FinetuneConfig
 
@@ -125,6 +125,19 @@ def classifier(
     return model, new
 
 
+def linear_once(frozen: Frozen, folder: str | os.PathLike, hidden_dim: int | None = None) -> dict:
+    """As `linear`, but if it is finished in this folder, see `once`."""
+    settings = {
+        "encoder": fingerprint(frozen.encoder.get_weights()),
+        "train": images_fingerprint(frozen.train),
+        "test": images_fingerprint(frozen.test),
+        "eval_crop": frozen.eval_crop,
+        "hidden_dim": hidden_dim,
+        "seed": frozen.seed,
+    }
+    return once(folder, settings, lambda path: linear(frozen, path, hidden_dim))
+
+
 def few_shot(
     frozen: Frozen,
     fractions: typing.Sequence[float],
@@ -152,16 +165,11 @@ def few_shot(
     results = {}
     for fraction, rows in chosen.items():
         folder = output / f"{100 * fraction:g}-percent"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "labels.json", {"seed": frozen.seed, "rows": rows.tolist()})
-        tuned = finetune(frozen.encoder, frozen.train.take(rows), frozen.test, config, folder)
-        encoder = load_encoder(folder)
-
-        def judge(path, encoder=encoder):
-            return linear(dataclasses.replace(frozen, encoder=encoder), path)
-
-        settings = {"encoder": fingerprint(encoder.get_weights()), "seed": frozen.seed}
-        again = once(folder / "linear", settings, judge)
+        labels = {"seed": frozen.seed, "rows": rows.tolist()}
+        few = frozen.train.take(rows)
+        tuned = finetune(frozen.encoder, few, frozen.test, config, folder, labels=labels)
+        encoder = dataclasses.replace(frozen, encoder=load_encoder(folder))
+        again = linear_once(encoder, folder / "linear", config.hidden_dim)
         results[f"{fraction:g}"] = {
             "labels": len(rows),
             "finetuned": tuned["accuracy"],

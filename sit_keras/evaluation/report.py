@@ -10,8 +10,9 @@ import keras
 from sit_keras.backbone import build_encoder, load_encoder
 from sit_keras.config import ViewConfig, check_choice
 from sit_keras.config_json import changed, write_json
-from sit_keras.data import TwoViews, hold_out, label_subset, load_source
+from sit_keras.data import TwoViews, hold_out, load_source
 from sit_keras.data.images import ImageSet
+from sit_keras.data.subsets import label_indices, possible_fractions
 from sit_keras.evaluation import protocols
 from sit_keras.evaluation.features import FEATURES
 from sit_keras.evaluation.finetune import finetune
@@ -67,6 +68,7 @@ def evaluate(
     for protocol in chosen:
         check_choice("protocol", protocol, PROTOCOLS)
     check_choice("features", features, FEATURES)
+    refuse_settings("training", training, ("frozen", "seed"))
     run = pathlib.Path(run)
     encoder = load_encoder(run, image_size)
     if scratch:
@@ -79,12 +81,13 @@ def evaluate(
     views = config.views if config else ViewConfig()
     train, test = labelled_images(dataset, data_dir, download, seed)
     few = fraction is not None or per_class is not None
-    if few:
-        train = label_subset(train, seed, fraction, per_class)
+    rows = label_indices(train, seed, fraction, per_class) if few else None
+    train = train.take(rows) if few else train
     frozen = protocols.Frozen(encoder, train, test, views.eval_crop, seed)
     name = [folder_name(dataset), *([f"{len(train)}-labels"] if few else [])]
     name += [f"{image_size}px"] if image_size else []
     name += ["scratch"] if scratch else []
+    name += [f"seed{seed}"] if seed else []
     output = pathlib.Path(output or _home(run) / "evaluation" / "-".join(name))
     print(
         f"{run} on {dataset}: {len(train)} images to learn from, {len(test)} to be tested on, "
@@ -102,6 +105,8 @@ def evaluate(
         "num_classes": len(train.class_names),
     }
     output.mkdir(parents=True, exist_ok=True)
+    if few:
+        write_json(output / "labels.json", {"seed": seed, "rows": rows.tolist()})
     results = {**_found_before(output / "results.json", header), **header}
 
     def recipe(frozen=False):
@@ -135,7 +140,8 @@ def evaluate(
         found("finetune", finetune(encoder, train, test, recipe(), output / "finetune"))
         print(f"fine-tuned           {results['finetune']['accuracy']:.2%}", flush=True)
     if "fewshot" in chosen:
-        found("fewshot", protocols.few_shot(frozen, FRACTIONS, recipe(), output / "fewshot"))
+        shares = possible_fractions(train, FRACTIONS)
+        found("fewshot", protocols.few_shot(frozen, shares, recipe(), output / "fewshot"))
         for share, row in results["fewshot"].items():
             print(
                 f"{float(share):4.0%} of the labels   fine-tuned {row['finetuned']:.2%}, "
@@ -143,6 +149,15 @@ def evaluate(
             )
     print(f"Chance {1 / len(train.class_names):.2%}. Results and pictures: {output}")
     return results
+
+
+def refuse_settings(what: str, settings: dict | None, names: typing.Sequence[str]) -> None:
+    """Raises ValueError if settings are given that are not the user's to give here."""
+    given = [name for name in names if name in (settings or {})]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} of --{what} follow from the protocol or the table: leave them out."
+        )
 
 
 def labelled_images(

@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import typing
+import zlib
 
 import keras
 import numpy as np
@@ -19,11 +20,11 @@ from sit_keras import visualize
 from sit_keras.backbone import build_encoder, load_encoder
 from sit_keras.config import TASKS, RunConfig, check_choice
 from sit_keras.config_json import changed, to_dict, write_json, write_text
+from sit_keras.data.subsets import possible_fractions
 from sit_keras.evaluation.deck import DECK, FINETUNED, LINEAR
 from sit_keras.evaluation.finetune import finetune
-from sit_keras.evaluation.once import fingerprint, once
-from sit_keras.evaluation.protocols import Frozen, few_shot, linear
-from sit_keras.evaluation.report import FRACTIONS, labelled_images
+from sit_keras.evaluation.protocols import Frozen, few_shot, linear_once
+from sit_keras.evaluation.report import FRACTIONS, labelled_images, refuse_settings
 from sit_keras.finetune_config import FinetuneConfig
 from sit_keras.recipes import finetune_recipe, recipe
 from sit_keras.run import pretrain
@@ -59,7 +60,7 @@ def plan(table: str, configs: typing.Sequence[RunConfig]) -> list[Row]:
 
     Args:
         table: str.
-        configs: RunConfig for each data set, all three tasks with learned weights.
+        configs: RunConfig for each data set. The ablation sets tasks and weighting itself.
 
     Raises:
         ValueError: for an unknown table, or a transfer with nowhere to go.
@@ -94,10 +95,15 @@ def plan(table: str, configs: typing.Sequence[RunConfig]) -> list[Row]:
             rows.append(Row(f"{name}, from scratch", config, name, both, scratch=True))
             for count in range(1, len(TASKS) + 1):
                 for tasks in itertools.combinations(TASKS, count):
-                    part = dataclasses.replace(config, tasks=tasks, weighting="fixed")
+                    part = dataclasses.replace(
+                        config, tasks=tasks, weighting="fixed", task_weights=None
+                    )
                     what = "all three" if count == len(TASKS) else " + ".join(tasks)
                     rows.append(Row(f"{name}, {what}", part, name, both))
-            rows.append(Row(f"{name}, all three, uncertainty", config, name, both))
+            learned = dataclasses.replace(
+                config, tasks=TASKS, weighting="uncertainty", task_weights=None
+            )
+            rows.append(Row(f"{name}, all three, uncertainty", learned, name, both))
     return rows
 
 
@@ -122,7 +128,7 @@ def make_table(
         datasets: names, as for `sit_keras.data.load_source`.
         preset: str. As for `recipe`.
         seeds: ints. Each cell is done once for each; a table shows mean and deviation.
-        output: the folder of the table. Default: `tables/TABLE-PRESET`. Gets `table.md`,
+        output: the folder of the table. Default: `tables/TABLE-DATASETS-PRESET`. Gets `table.md`,
             `table.csv`, `table.json`, `chart.png`, and a folder for each cell under `cells/`.
         runs_dir: where pre-trained runs are looked for and put, as train.py does.
         data_dir, download: as for `sit_keras.data.load_source`.
@@ -135,9 +141,14 @@ def make_table(
     Raises:
         ValueError: as `plan`, for settings that do not fit, or folders of other settings.
     """
+    refuse_settings("pretraining", pretraining, ("dataset", "preset", "seed"))
+    if table == "ablation":
+        refuse_settings("pretraining", pretraining, ("tasks", "weighting", "task_weights"))
+    refuse_settings("training", training, ("frozen", "seed"))
     configs = [changed(recipe(preset, dataset=name), pretraining or {}) for name in datasets]
     rows = plan(table, configs)
-    output = pathlib.Path(output or f"tables/{table}-{preset}")
+    names = "+".join(map(folder_name, datasets))
+    output = pathlib.Path(output or f"tables/{table}-{names}-{preset}")
     settings = changed(finetune_recipe(preset, configs[0].views), training or {})
     images_of = functools.cache(
         lambda dataset, seed: labelled_images(dataset, data_dir, download, seed)
@@ -146,22 +157,25 @@ def make_table(
     total = len(rows) * len(seeds)
     for number, (row, seed) in enumerate(itertools.product(rows, seeds), 1):
         print(f"\n[{number}/{total}] {row.name}, seed {seed}", flush=True)
+        train, test = images_of(row.dataset, seed)
+        if row.fraction is not None and not possible_fractions(train, [row.fraction]):
+            continue
         run = dataclasses.replace(row.pretraining, seed=seed)
         if row.scratch:
             keras.utils.set_random_seed(seed)
             encoder = build_encoder(run.model)
         else:
-            run_dir = pathlib.Path(runs_dir) / run_name(run)
+            run_dir = pathlib.Path(runs_dir) / (run_name(run) + _suffix(pretraining))
             pretrain(run, run_dir, data_dir, download)
             encoder = load_encoder(run_dir)
-        frozen = Frozen(encoder, *images_of(row.dataset, seed), run.views.eval_crop, seed)
+        frozen = Frozen(encoder, train, test, run.views.eval_crop, seed)
         cell = output / "cells" / _file_name(f"{row.name}-seed{seed}")
         found = _judge(row, frozen, dataclasses.replace(settings, seed=seed), cell)
         for column, accuracy in found.items():
             values.setdefault(row.name, {}).setdefault(column, {})[str(seed)] = accuracy
             print(f"    {column:10} {accuracy:.2%}", flush=True)
-        result = _results(table, preset, configs, settings, rows, values)
-        _write(result, output)
+    result = _results(table, preset, configs, settings, rows, values)
+    _write(result, output)
     print(f"\n{(output / 'table.md').read_text()}\nTable, numbers and chart: {output}")
     return result
 
@@ -176,13 +190,16 @@ def _judge(row: Row, frozen: Frozen, settings: FinetuneConfig, cell: pathlib.Pat
         tuned = finetune(frozen.encoder, frozen.train, frozen.test, settings, cell / "finetune")
         found[FINETUNED] = tuned["accuracy"]
     if LINEAR in row.columns:
-        asked = {
-            "encoder": fingerprint(frozen.encoder.get_weights()),
-            "train_labels": fingerprint([frozen.train.class_labels()]),
-            "seed": frozen.seed,
-        }
-        found[LINEAR] = once(cell / "linear", asked, lambda path: linear(frozen, path))["accuracy"]
+        found[LINEAR] = linear_once(frozen, cell / "linear", settings.hidden_dim)["accuracy"]
     return found
+
+
+def _suffix(pretraining) -> str:
+    """Sets runs of other settings apart from those of the preset."""
+    if not pretraining:
+        return ""
+    changes = sorted((name, str(value)) for name, value in pretraining.items())
+    return f"-{zlib.crc32(repr(changes).encode()):08x}"
 
 
 def _file_name(name: str) -> str:
@@ -243,7 +260,10 @@ def markdown(results: dict) -> str:
         cells += [f"{entry['deck']:.2f}" if entry and entry["deck"] else "" for entry in ours]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     seeds = max(len(entry["seeds"]) for entry in results["entries"])
-    note = f"Preset {results['preset']}, top-1 accuracy on test images, seeds: {seeds}"
+    note = (
+        f"Preset {results['preset']}, top-1 accuracy on test images; linear: heads fitted to "
+        f"features computed once; seeds: {seeds}"
+    )
     return "\n".join([*lines, "", note + (", mean ± deviation." if seeds > 1 else ".")]) + "\n"
 
 
