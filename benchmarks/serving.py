@@ -8,6 +8,7 @@ new weights is made.
 """
 
 import io
+import json
 import pathlib
 import sys
 import tempfile
@@ -50,7 +51,8 @@ def main(version):
     """Prints the table for an exported version."""
     functions = tf.saved_model.load(str(version)).signatures
     of_files, of_views = functions["serving_bytes"], functions["patches"]
-    size = 32
+    contract = json.loads((pathlib.Path(version) / "assets" / "contract.json").read_text())
+    size = contract["model"]["image_size"]
     print("batch   requests/s   images/s   p50 ms   p99 ms   outside the network")
     for batch in (1, 8, 64):
         files = tf.constant(photos(batch))

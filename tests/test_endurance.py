@@ -80,7 +80,7 @@ run.pretrain(config, sys.argv[2])
 """
 
 
-# Of 50 steps. Forty were measured, once; an export of SOAK_EPOCHS=40 does so again.
+# Of 50 steps each. Forty were measured once; SOAK_EPOCHS=40 does so again.
 SOAK_EPOCHS = os.environ.get("SOAK_EPOCHS", "12")
 
 

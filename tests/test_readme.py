@@ -59,7 +59,7 @@ def test_commands_of_train_resolve(command, tmp_path, monkeypatch, call_train):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["evaluate.py", "tune.py"])
+@pytest.mark.parametrize("script", ["evaluate.py", "export.py", "tune.py"])
 def test_other_commands_parse(script):
     """In a process of their own, since the commands share names of flags."""
     arguments = [shlex.split(command) for command in commands(script)]
