@@ -3,7 +3,6 @@
 python evaluate.py --run=runs/digits-digits-seed0                on the data it was pre-trained on
 python evaluate.py --run=runs/cifar100-native32-seed0 --dataset=cifar10       domain transfer
 python evaluate.py --run=runs/digits-digits-seed0 --protocol=finetune --per_class=5
-python evaluate.py --run=encoder.keras --dataset=folder:my/photos --image_size=64
 python evaluate.py --table=ablation --dataset=stl10 --seeds=0,1,2    pre-trains what is missing
 """
 
@@ -21,17 +20,15 @@ RUN = flags.DEFINE_string("run", None, "A run folder of train.py, or a .keras fi
 DATASET = flags.DEFINE_list(
     "dataset",
     [],
-    "Labelled images to judge by: digits, cifar10, cifar100, stl10, tiny_imagenet, or folder:PATH "
-    "with a sub-folder for each class. Default: what the run was pre-trained on. A table takes "
-    "several.",
+    "Labelled images to judge by: digits, cifar10, cifar100, stl10, tiny_imagenet, or folder:PATH; "
+    "default: what the run was pre-trained on. A table takes several.",
 )
 PROTOCOL = flags.DEFINE_list(
     "protocol",
     list(QUICK),
-    "linear: a linear head on each token, on features computed once. augmented: the paper's linear "
-    "evaluation, on augmented images. knn: nearest neighbours. health: collapse, alignment, "
-    "uniformity, and a map. finetune: train all weights. fewshot: fine-tune on 1 to 100 % of the "
-    "labels, then linear evaluation on all.",
+    "linear: a head on each token, on features computed once. augmented: the same on augmented "
+    "images. knn: nearest neighbours. health: collapse, alignment, uniformity, and a map. "
+    "finetune: all weights. fewshot: on 1 to 100 % of the labels, then linear on all.",
 )
 OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the results. Default: evaluation/DATASET beside the encoder."
@@ -57,9 +54,8 @@ SCRATCH = flags.DEFINE_bool("scratch", False, "Judge the same network with new w
 TRAINING = flags.DEFINE_multi_string(
     "training",
     [],
-    "NAME=VALUE of a setting of training with labels that differs, such as epochs=20, "
-    "learning_rate=0.001, layer_decay=0.75, ema_momentum=0.999 or hidden_dim=1024 (two-layer "
-    "heads); see FinetuneConfig. Give it again for each.",
+    "NAME=VALUE of a setting of FinetuneConfig that differs, such as epochs=20, layer_decay=0.75, "
+    "ema_momentum=0.999 or hidden_dim=1024 (two-layer heads); again for each.",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the validation split, the labels chosen, and of what is drawn."
@@ -74,9 +70,10 @@ RUNS_DIR = flags.DEFINE_string("runs_dir", "runs", "Where the table's encoders a
 PRETRAINING = flags.DEFINE_multi_string(
     "pretraining",
     [],
-    "NAME=VALUE of a setting of the table's pre-training that differs from the preset, such as "
-    "epochs=100; see RunConfig. Give it again for each.",
+    "NAME=VALUE of a setting of RunConfig that differs from the preset; again for each.",
 )
+TABLE_ONLY = ("preset", "seeds", "runs_dir", "pretraining")
+RUN_ONLY = "run protocol image_size features k fraction per_class scratch seed".split()
 
 
 def whole_numbers(flag: str, texts: list[str], least: int) -> list[int]:
@@ -133,6 +130,10 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}: flags are --name=value.")
     logging.set_verbosity(logging.WARNING)
+    lost = [n for n in (RUN_ONLY if TABLE.value else TABLE_ONLY) if flags.FLAGS[n].present]
+    if lost:
+        what = "a table" if TABLE.value else "judging a run"
+        raise ValueError(f"--{', --'.join(lost)} would do nothing for {what}: leave it out.")
     if TABLE.value:
         fill_in_table()
     else:

@@ -55,7 +55,7 @@ class FinetuneConfig:
     drop_path_rate: float = 0.1
     ema_momentum: float | None = None
     hidden_dim: int | None = None
-    head_learning_rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    head_learning_rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     head_weight_decays: tuple[float, ...] = (0.0, 5e-4)
     holdout: float = 0.1
     precision: str = "float32"

@@ -264,6 +264,8 @@ def test_the_command(tmp_path):
     bad = call("--run=some.keras", "--dataset=digits", "--k=some")
     assert bad.returncode == 1 and "evaluate.py: --k takes whole numbers" in bad.stderr
     assert "Traceback" not in bad.stderr
+    lost = call("--table=linear", "--fraction=0.1", "--seed=3")
+    assert "--fraction, --seed would do nothing for a table: leave it out." in lost.stderr
 
 
 def test_verdict():
