@@ -135,7 +135,6 @@ def test_what_is_refused_fails_nobody_else(decode, photo):
         (png_that_says(0, 10), DAMAGED),
         # A small size in a chunk before the header, which the decoder would pass over.
         (png[:8] + chunk(b"abCd", png[16:29]) + png_that_says(60_000, 60_000)[8:], DAMAGED),
-        (jpeg[:-2] + b"\xff\xda" * 101 + jpeg[-2:], TOO_LARGE),
         (png_that_says(100, 100), DAMAGED),
         (jpeg_that_says(jpeg, 20_000, 20_000), TOO_LARGE),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), DAMAGED),
