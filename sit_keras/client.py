@@ -33,9 +33,8 @@ def image_bytes(path: str | os.PathLike) -> bytes:
     """Returns a file as a server takes it: as it is, or turned upright, converted and made smaller.
 
     Raises:
-        OSError: if it is missing or no image.
+        OSError: if it is missing or no image. What is damaged within is left to the server.
     """
-    read_image(path, enough=64)  # whatever is broken
     with Image.open(path) as file:
         pixels = file.width * file.height
         limits = {"JPEG": decoding.MAX_JPEG_PIXELS, "PNG": decoding.MAX_PNG_PIXELS}
@@ -144,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
         for path in (file for each in options.images for file in _files(pathlib.Path(each))):
             try:
                 data = image_bytes(path)
-            except OSError as error:
+            except (OSError, Image.DecompressionBombError) as error:
                 print(f"{path} cannot be read: {error}", file=sys.stderr)
             else:
                 sent.append(path)

@@ -223,11 +223,11 @@ def command(config: RunConfig, changes: dict, data_dir: str | os.PathLike | None
         changes: of `chosen_changes`.
         data_dir: as for `sit_keras.data.load_source`.
     """
-    begin = recipe(config.preset, dataset=config.dataset)
+    begin = flat(recipe(config.preset, dataset=config.dataset))
     wanted = flat(changed(config, changes))
     parts = ["python", "train.py", f"--dataset={config.dataset}", f"--preset={config.preset}"]
     for name, value in wanted.items():
-        if value != flat(begin)[name]:
+        if value != begin[name]:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             parts.append(f"--set={name}={text}")
     parts.append(f"--run_dir=runs/{run_name(config)}-tuned")

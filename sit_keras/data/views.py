@@ -6,6 +6,7 @@ again and a resumed run sees the same batches.
 Shapes: B batch, V = 2 views, S side, H W C image.
 """
 
+import abc
 import dataclasses
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ _CROP, _LOOK, _CORRUPT, _NOISE = range(4)
 _DISTORTION = ViewConfig(brightness=0.8, contrast=0.8, saturation=0.8)
 
 
-class CroppedViews:
+class CroppedViews(abc.ABC):
     """Random crops of the images of a batch, which a subclass makes into views.
 
     A subclass has a `size` (the side S in pixels), `views` (a ViewConfig), a `seed`, the number of
@@ -58,9 +59,9 @@ class CroppedViews:
         uniforms = self._crop_uniforms(batch_size, step)[position]
         return self._crop(unit_pixels(image)[None], uniforms[None])[0]
 
+    @abc.abstractmethod
     def finish(self, crops: tf.Tensor, step: tf.Tensor):
         """Makes crops (B, V, S, S, 3) in [0, 1] into what the network is given."""
-        raise NotImplementedError
 
     def _crop(self, images, uniforms):
         height, width = tf.shape(images)[1], tf.shape(images)[2]
