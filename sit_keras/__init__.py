@@ -1,6 +1,6 @@
 """SiT in Keras 3: pre-train a Vision Transformer on unlabelled images."""
 
-from sit_keras import augment, convert, data
+from sit_keras import augment, data
 from sit_keras._version import VERSION
 from sit_keras.backbone import build_encoder, build_ssl_model, load_encoder, resize_encoder
 from sit_keras.config import (
@@ -23,7 +23,6 @@ __all__ = [
     "augment",
     "build_encoder",
     "build_ssl_model",
-    "convert",
     "data",
     "load_encoder",
     "presets",

@@ -178,6 +178,8 @@ class RunConfig:
         dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet` or `folder:PATH`.
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
+        initial_encoder: str or None. A run folder or `.keras` file to start from, of the network's
+            own sizes but for the image size; None starts from new weights.
         tasks: the pretext tasks, a non-empty subset of `TASKS`.
         weighting: `uncertainty` (learned) or `fixed`.
         task_weights: one fixed weight per task, in the order of `tasks`; None means 1 each.
@@ -200,6 +202,7 @@ class RunConfig:
     model: SiTConfig = SiTConfig()
     views: ViewConfig = ViewConfig()
     corruption: CorruptionConfig = CorruptionConfig()
+    initial_encoder: str | None = None
     tasks: tuple[str, ...] = TASKS
     weighting: str = "uncertainty"
     task_weights: tuple[float, ...] | None = None

@@ -1,144 +1,303 @@
-"""Weights under the authors' PyTorch names, into this project's models and back.
+"""PyTorch checkpoints to encoders of this package, and back.
 
-Shapes: p patch side, C channels, D width. PyTorch keeps linear weights as (out, in), convolutions
-as (out, in, p, p) and transposed convolutions as (in, out, p, p).
+python -m sit_keras.convert checkpoint.pth --output=runs/sit            the authors' SiT of 2021
+python -m sit_keras.convert deit_small.pth --output=runs/deit           a start for pre-training
+python -m sit_keras.convert runs/digits-digits-seed0 --output=sit.pth   back
 """
 
-import typing
+import argparse
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import sys
 
 import keras
 import numpy as np
 
-from sit_keras.backbone import SiTEncoder
-from sit_keras.config import NUM_CHANNELS
-from sit_keras.pretrain import SiTPretrainer
+from sit_keras import torch_files, weight_names
+from sit_keras.backbone import build_classifier, build_encoder, build_ssl_model, resize_positions
+from sit_keras.config import NUM_CHANNELS, SiTConfig, check_choice
+from sit_keras.config_json import write_json
+from sit_keras.heads import NUM_ROTATIONS
 
-# What a checkpoint may hold beyond the encoder.
-_HEADS = ("rot_head.", "contrastive_head.", "convTrans.")
-_LOSS_SCALARS = {"recons_w": "reconstruction", "rot_w": "rotation", "contrastive_w": "contrastive"}
-
-
-class Entry(typing.NamedTuple):
-    """One weight: its PyTorch name, its Keras variable, and how to change the layout each way."""
-
-    name: str
-    variable: keras.Variable
-    to_keras: typing.Callable[[np.ndarray], np.ndarray]
-    to_torch: typing.Callable[[np.ndarray], np.ndarray]
+# The authors' first release counts quarter turns counter-clockwise, the second clockwise, as we do.
+RELEASES = ("2021-07", "2021-04")
+SUFFIXES = (".pth", ".pt", ".safetensors")
+HEAD_DIM = 64  # width of an attention head in every ViT of the paper, timm and DeiT
+# What wrappers put before the names, from the outside in.
+PREFIXES = ("_orig_mod.", "module.", "backbone.")
+ABOUT = "conversion.json"
 
 
-def load_state(model: keras.Model, state: dict[str, np.ndarray]) -> None:
-    """Puts weights under the authors' PyTorch names into a model, in place.
+def from_torch(
+    checkpoint: str | os.PathLike,
+    output: str | os.PathLike,
+    weights: str | None = None,
+    release: str = RELEASES[0],
+    num_heads: int | None = None,
+    image_size: int | None = None,
+) -> dict:
+    """Converts a checkpoint of PyTorch to a folder with `encoder.keras`.
+
+    The authors' pre-trained networks also give `network.keras`, with the three pretext heads, and
+    their classifiers `classifier.keras`. A ViT with one class token (timm, DeiT, and the authors'
+    later release, which has no rotation token) is a start for training only: both tokens begin as
+    its class token, or as class and distillation token, and see each other, so the outputs are not
+    those of the source.
 
     Args:
-        model: an encoder (heads in `state` are left alone), the SSL model of `build_ssl_model` (the
-            loss scalars are left alone), or a `SiTPretrainer`.
-        state: dict from name to array.
+        checkpoint: a `.pth`, `.pt` or `.safetensors` file.
+        output: the folder, which must not have an encoder yet.
+        weights: str or None. The entry of the file to take, such as `model_ema`; None takes `model`
+            or, where there is none, the file itself.
+        release: str. One of `RELEASES`, which differ in the sign of the rotation.
+        num_heads: int or None. Attention heads, which no checkpoint names; None for one per 64 of
+            the width.
+        image_size: int or None. Another input size; the position embeddings are resized.
+
+    Returns:
+        What `conversion.json` holds: `source`, `weights`, `release`, `kind`, the weights `left_out`
+        by name, and the authors' `loss_scalars`.
 
     Raises:
-        ValueError: for missing, unknown or misshapen weights; the model is then unchanged.
+        ValueError: if the file cannot be read safely, or is not a ViT of this kind.
     """
-    fitting = list(entries(model))
-    names = {entry.name for entry in fitting}
-    missing = sorted(names - set(state))
-    unknown = sorted(
-        name
-        for name in set(state) - names
-        if not name.startswith(_HEADS) and name not in _LOSS_SCALARS
-    )
-    misshapen = [
-        f"{entry.name}: received {np.shape(state[entry.name])}, expected {_torch_shape(entry)}"
-        for entry in fitting
-        if entry.name in state and np.shape(state[entry.name]) != _torch_shape(entry)
-    ]
-    if missing or unknown or misshapen:
-        parts = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
-        problems = "; ".join(f"{what}: {', '.join(found)}" for what, found in parts if found)
-        raise ValueError(
-            f"These weights do not fit {model.name} ({problems}): build the model with the sizes "
-            "of the checkpoint."
+    check_choice("release", release, RELEASES)
+    output = pathlib.Path(output)
+    if (output / "encoder.keras").exists():
+        raise ValueError(f"{output} has an encoder already: give another --output.")
+    entry, state = _choose(torch_files.read(checkpoint), weights, checkpoint)
+    state = _without_prefixes(state)
+    one_token = "cls_token" in state and "rot_token" not in state
+    state = _with_two_tokens(state) if one_token else state
+    config = _config(state, num_heads, checkpoint)
+    if image_size is not None:
+        resized = dataclasses.replace(config, image_size=image_size)
+        state["pos_embed"] = np.asarray(
+            resize_positions(state["pos_embed"], config.grid, resized.grid)
         )
-    for entry in fitting:
-        entry.variable.assign(entry.to_keras(np.asarray(state[entry.name], dtype=np.float32)))
+        config = resized
+    kind, model = ("encoder", build_encoder(config)) if one_token else _build(config, state)
+    if kind == "network":
+        state = _turned(state, release)
+    left_out = weight_names.load_state(model, state)
+    encoder = model if kind == "encoder" else model.get_layer("sit_encoder")
+    output.mkdir(parents=True, exist_ok=True)
+    if kind != "encoder":
+        model.save(output / f"{kind}.keras")
+    scalars = {name: float(state[name].item()) for name in weight_names.SCALARS if name in state}
+    about = {
+        "source": os.fspath(checkpoint),
+        "weights": entry,
+        "release": release,
+        "kind": "start" if one_token else kind,
+        "left_out": [name for name in left_out if name not in scalars],
+        "loss_scalars": scalars,
+    }
+    write_json(output / ABOUT, about)
+    encoder.save(output / "encoder.keras")
+    return about
 
 
-def to_state(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns a model's weights under the authors' PyTorch names and in their layout.
+def to_torch(
+    run: str | os.PathLike, output: str | os.PathLike, release: str = RELEASES[0]
+) -> list[str]:
+    """Writes the weights of a run as the authors' code reads them.
 
     Args:
-        model: as for `load_state`.
+        run: a folder with `network.keras` or `encoder.keras`, or a `.keras` file of an encoder, of
+            a network with the pretext heads, or of a classifier without hidden layers.
+        output: the file, `.pth` or `.safetensors`.
+        release: str. One of `RELEASES`, which differ in the sign of the rotation.
+
+    Returns:
+        The names of the weights.
+
+    Raises:
+        ValueError: if there is no such model.
     """
-    return {e.name: e.to_torch(keras.ops.convert_to_numpy(e.variable)) for e in entries(model)}
+    check_choice("release", release, RELEASES)
+    run, output = pathlib.Path(run), pathlib.Path(output)
+    if output.suffix not in SUFFIXES:
+        raise ValueError(f"--output must end in {', '.join(SUFFIXES)}; received {output}.")
+    files = [run / "network.keras", run / "encoder.keras"] if run.is_dir() else [run]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ValueError(f"No network.keras or encoder.keras in {run}.")
+    state = weight_names.to_state(keras.saving.load_model(file, compile=False))
+    if "convTrans.weight" in state:
+        state = _turned(state, release)
+    about = file.parent / ABOUT
+    if about.exists():  # what the networks of the authors hold and ours do not
+        for name, value in json.loads(about.read_text())["loss_scalars"].items():
+            state[name] = np.array([value], np.float32)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    torch_files.write(output, state)
+    return list(state)
 
 
-def _torch_shape(entry):
-    return entry.to_torch(np.empty(entry.variable.shape)).shape
-
-
-def entries(model: keras.Model) -> typing.Iterator[Entry]:
-    """Yields each weight of a model with its PyTorch name and layout, see `load_state`."""
-    if isinstance(model, SiTEncoder):
-        yield from _encoder_entries(model)
-    elif isinstance(model, SiTPretrainer):
-        yield from entries(model.network)
-        for name, task in _LOSS_SCALARS.items():
-            if task in getattr(model.weighting, "log_alphas", {}):
-                # The authors learn s = 2 log alpha, of shape (1,).
-                yield Entry(
-                    name,
-                    model.weighting.log_alphas[task],
-                    lambda s: s.reshape(()) / 2,
-                    lambda log_alpha: 2 * log_alpha.reshape(1),
-                )
-    else:
-        encoder = model.get_layer("sit_encoder")
-        yield from _encoder_entries(encoder)
-        yield from _linear("rot_head", model.get_layer("rotation"))
-        yield from _linear("contrastive_head", model.get_layer("contrastive"))
-        head, p = model.get_layer("reconstruction"), encoder.config.patch_size
-        yield Entry(
-            "convTrans.weight",
-            head.kernel,
-            lambda w: w.transpose(0, 2, 3, 1).reshape(w.shape[0], -1),
-            lambda k: k.reshape(-1, p, p, NUM_CHANNELS).transpose(0, 3, 1, 2),
+def _choose(saved, weights, path):
+    """The entry of a file with the weights, and its name."""
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds a {type(saved).__name__}, expected weights by name.")
+    if weights is None and any(isinstance(value, np.ndarray) for value in saved.values()):
+        return None, _arrays(saved)
+    groups = [name for name, value in saved.items() if isinstance(value, dict) and _arrays(value)]
+    chosen = "model" if weights is None else weights
+    if chosen not in groups:
+        raise ValueError(
+            f"{path} has no weights under {chosen!r}: choose with --weights from "
+            f"{', '.join(map(str, groups)) or 'nothing, it holds none'}."
         )
-        yield _same("convTrans.bias", head.bias)
+    return chosen, _arrays(saved[chosen])
 
 
-def _encoder_entries(encoder) -> typing.Iterator[Entry]:
-    p = encoder.config.patch_size
-    embedding = encoder.get_layer("patch_embedding")
-    yield Entry(
-        "patch_embed.proj.weight",
-        embedding.kernel,
-        lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]),
-        lambda k: k.reshape(p, p, NUM_CHANNELS, -1).transpose(3, 2, 0, 1),
+def _arrays(values):
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+def _without_prefixes(state):
+    for prefix in PREFIXES:
+        # Heads may stand outside of the wrapper that holds the rest.
+        if any(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _with_two_tokens(state):
+    """The state of a ViT with a class token, and perhaps DeiT's distillation token, as SiT's."""
+    state = dict(state)
+    class_token = state.pop("cls_token")
+    second = state.pop("dist_token", None)
+    state["rot_token"] = class_token
+    state["contrastive_token"] = class_token if second is None else second
+    if second is None and "pos_embed" in state:
+        positions = state["pos_embed"]  # (1, 1 + N, D)
+        state["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
+    return state
+
+
+def _config(state, num_heads, path) -> SiTConfig:
+    """The sizes of a network, from the shapes of its weights."""
+    needed = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "pos_embed", "rot_token")
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise ValueError(
+            f"{path} has no {', '.join(missing)}, so it is no SiT and no ViT of timm's names; it "
+            f"begins with {', '.join(list(state)[:4])}."
+        )
+    width, channels, patch_size, _ = state["patch_embed.proj.weight"].shape
+    num_patches = state["pos_embed"].shape[1] - SiTConfig.num_prefix_tokens
+    side = math.isqrt(num_patches)
+    if channels != NUM_CHANNELS or side * side != num_patches:
+        raise ValueError(
+            f"{path} is for images of {channels} channels in {num_patches} patches: expected "
+            f"{NUM_CHANNELS} channels, and patches in a square."
+        )
+    if num_heads is None and width % HEAD_DIM:
+        raise ValueError(
+            f"The width {width} of {path} is no multiple of {HEAD_DIM}, so its number of attention "
+            "heads cannot be guessed: give --num_heads."
+        )
+    blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    projection = state.get("contrastive_head.weight")
+    return SiTConfig(
+        image_size=side * patch_size,
+        patch_size=patch_size,
+        hidden_dim=width,
+        num_layers=len(blocks),
+        num_heads=num_heads or width // HEAD_DIM,
+        mlp_dim=state["blocks.0.mlp.fc1.weight"].shape[0],
+        projection_dim=SiTConfig.projection_dim if projection is None else len(projection),
     )
-    yield _same("patch_embed.proj.bias", embedding.bias)
-    prefix = encoder.get_layer("prefix_tokens")
-    yield _same("rot_token", prefix.rotation_token)
-    yield _same("contrastive_token", prefix.contrastive_token)
-    yield _same("pos_embed", prefix.positions)
-    for i in range(encoder.config.num_layers):
-        block = encoder.get_layer(f"block_{i}")
-        yield from _norm(f"blocks.{i}.norm1", block.attention_norm)
-        yield from _linear(f"blocks.{i}.attn.qkv", block.attention.qkv)
-        yield from _linear(f"blocks.{i}.attn.proj", block.attention.projection)
-        yield from _norm(f"blocks.{i}.norm2", block.mlp_norm)
-        yield from _linear(f"blocks.{i}.mlp.fc1", block.mlp_in)
-        yield from _linear(f"blocks.{i}.mlp.fc2", block.mlp_out)
-    yield from _norm("norm", encoder.get_layer("norm"))
 
 
-def _same(name, variable):
-    return Entry(name, variable, np.asarray, np.asarray)
+def _build(config, state):
+    """What the heads of a SiT make of it, and the model for it."""
+    shapes = [np.shape(state.get(f"{head}.weight")) for head in ("rot_head", "contrastive_head")]
+    if "convTrans.weight" in state and shapes[0] == (NUM_ROTATIONS, config.hidden_dim):
+        return "network", build_ssl_model(config)
+    if shapes[0] == shapes[1] and shapes[0][1:] == (config.hidden_dim,):
+        return "classifier", build_classifier(build_encoder(config), num_classes=shapes[0][0])
+    return "encoder", build_encoder(config)
 
 
-def _linear(name, layer):
-    yield Entry(f"{name}.weight", layer.kernel, np.transpose, np.transpose)
-    yield _same(f"{name}.bias", layer.bias)
+def _turned(state, release):
+    """The state with its rotation head counting the other way, if it is the first release's."""
+    if release == RELEASES[0]:
+        return state
+    order = [0, 3, 2, 1]
+    heads = {name: state[name][order] for name in ("rot_head.weight", "rot_head.bias")}
+    return {**state, **heads}
 
 
-def _norm(name, layer):
-    yield _same(f"{name}.weight", layer.gamma)
-    yield _same(f"{name}.bias", layer.beta)
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m sit_keras.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source",
+        help="a .pth, .pt or .safetensors file; or a run folder or .keras file, to go back",
+    )
+    parser.add_argument(
+        "--output", required=True, help="folder of the encoder; or the .pth or .safetensors file"
+    )
+    parser.add_argument(
+        "--weights", help="entry of the file to take, such as model_ema. Default: model"
+    )
+    parser.add_argument(
+        "--release",
+        default=RELEASES[0],
+        choices=RELEASES,
+        help="of the authors' code: the first one turned the other way. Default: %(default)s",
+    )
+    parser.add_argument(
+        "--num_heads", type=int, help=f"attention heads. Default: one per {HEAD_DIM} of the width"
+    )
+    parser.add_argument(
+        "--image_size", type=int, help="another input size; the position embeddings are resized"
+    )
+    options = parser.parse_args(argv)
+    if pathlib.Path(options.source).suffix not in SUFFIXES:
+        given = [n for n in ("weights", "num_heads", "image_size") if getattr(options, n)]
+        if given:
+            raise ValueError(
+                f"--{given[0]} is for reading PyTorch files; {options.source} is none."
+            )
+        names = to_torch(options.source, options.output, options.release)
+        print(f"{len(names)} weights: {options.output}")
+        return
+    about = from_torch(
+        options.source,
+        options.output,
+        options.weights,
+        options.release,
+        options.num_heads,
+        options.image_size,
+    )
+    encoder = pathlib.Path(options.output) / "encoder.keras"
+    if about["left_out"]:
+        print(f"Left out: {', '.join(about['left_out'])}")
+    if about["kind"] == "start":
+        print(
+            "One class token became two, so its outputs are not the source's: train it first.\n"
+            f"Encoder: {encoder}\nNext:    python train.py --set=initial_encoder={encoder} ..."
+        )
+        return
+    if about["kind"] == "network":
+        print(f"Rotations count as in the authors' release of {about['release']} (--release).")
+        print(f"Network: {encoder.with_name('network.keras')}")
+    if about["kind"] == "classifier":
+        print(f"Classes: {encoder.with_name('classifier.keras')}")
+    print(f"Encoder: {encoder}\nNext:    python evaluate.py --run={encoder.parent} --dataset=...")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"sit_keras.convert: {error}")

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from sit_keras import callbacks, distribution, guards, loop
+from sit_keras.backbone import copy_weights, load_encoder
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.config import RunConfig
 from sit_keras.config_json import to_dict, write_json
@@ -148,6 +149,8 @@ def _build(config, steps_per_epoch, micro_batches):
         clip_norm=config.clip_norm,
         micro_batches=micro_batches,
     )
+    if config.initial_encoder is not None:
+        copy_weights(load_encoder(config.initial_encoder, config.model.image_size), model.encoder)
     model.compile(build_optimizer(model, config, steps_per_epoch))
     return model
 

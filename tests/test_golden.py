@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sit_keras import SiTConfig, SiTPretrainer, build_encoder, build_ssl_model, convert
+from sit_keras import SiTConfig, SiTPretrainer, build_encoder, build_ssl_model, weight_names
 from sit_keras.weighting import UncertaintyWeighting
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -35,7 +35,7 @@ def to_nhwc(images):
 @pytest.fixture(scope="module")
 def pretrainer(golden_sit):
     model = SiTPretrainer(golden_config(golden_sit))
-    convert.load_state(model, group(golden_sit, "state/"))
+    weight_names.load_state(model, group(golden_sit, "state/"))
     return model
 
 
@@ -96,7 +96,7 @@ def test_every_gradient(golden_sit, pretrainer, views):
     by_variable = {id(v): g.numpy() for v, g in zip(variables, gradients, strict=True)}
     expected = group(golden_sit, "grad/")
     compared = []
-    for entry in convert.entries(pretrainer):
+    for entry in weight_names.entries(pretrainer):
         gradient = entry.to_torch(by_variable[id(entry.variable)])
         if entry.name in ("rot_w", "contrastive_w", "recons_w"):
             gradient = gradient / 4  # the chain rule of s = 2 log alpha, where to_torch doubles
@@ -107,7 +107,7 @@ def test_every_gradient(golden_sit, pretrainer, views):
 
 def test_weights_survive_the_round_trip(golden_sit, pretrainer):
     state = group(golden_sit, "state/")
-    back = convert.to_state(pretrainer)
+    back = weight_names.to_state(pretrainer)
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         np.testing.assert_array_equal(back[name], value, err_msg=name)
@@ -115,7 +115,7 @@ def test_weights_survive_the_round_trip(golden_sit, pretrainer):
 
 def test_the_ssl_model_leaves_the_loss_scalars_alone(golden_sit):
     model = build_ssl_model(golden_config(golden_sit))
-    convert.load_state(model, group(golden_sit, "state/"))
+    weight_names.load_state(model, group(golden_sit, "state/"))
     outputs = model(to_nhwc(golden_sit["in/x1"]))
     np.testing.assert_allclose(outputs["rotation"], golden_sit["out/rot1"], **CLOSE)
 
@@ -128,7 +128,7 @@ def test_load_state_refuses_what_does_not_fit(golden_sit):
     state["norm.bias"] = np.zeros(3, np.float32)
     del state["rot_token"]
     with pytest.raises(ValueError, match=r"missing: rot_token.*unknown: blocks\.7.*norm\.bias"):
-        convert.load_state(encoder, state)
+        weight_names.load_state(encoder, state)
     for old, new in zip(before, encoder.variables, strict=True):
         np.testing.assert_array_equal(old, new)
 

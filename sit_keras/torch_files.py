@@ -1,0 +1,96 @@
+"""Files of PyTorch weights, read without running anything that is in them, and written."""
+
+import argparse
+import os
+import pathlib
+import typing
+
+import numpy as np
+
+# Before this release, `weights_only` could be got around (CVE-2025-32434).
+SAFE_TORCH = (2, 6)
+INSTALL = "pip install 'torch>=2.6' safetensors"
+
+
+def read(path: str | os.PathLike) -> dict[str, typing.Any]:
+    """Reads a `.pth`, `.pt` or `.safetensors` file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        What was saved, with arrays in place of tensors (those of fewer bits as float32).
+
+    Raises:
+        ValueError: if the file is not there, is damaged, or is a pickle that wants to do more than
+            hold weights, none of which is run; or if the library that reads it is not installed.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"No file at {path}: expected a .pth or .safetensors file.")
+    load = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    try:
+        return load(path)
+    except ImportError as error:
+        raise ValueError(f"Reading {path} needs a library that is not here: {INSTALL}") from error
+    except Exception as error:  # a damaged file makes the readers raise whatever there is
+        raise ValueError(
+            f"{path} was refused, and nothing in it was run: it is damaged, or holds more than "
+            f"weights. The reader says: {repr(error)[:200]}"
+        ) from error
+
+
+def write(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
+    """Writes weights, whole or not at all; a `.pth` has them under `model`, as the authors' have.
+
+    Args:
+        path: of the file, `.pth` or `.safetensors`.
+        state: arrays by name.
+
+    Raises:
+        ValueError: if the library that writes it is not installed.
+    """
+    path = pathlib.Path(path)
+    aside = path.with_name(f".writing-{path.name}")
+    state = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    try:
+        if path.suffix == ".safetensors":
+            import safetensors.numpy
+
+            safetensors.numpy.save_file(state, aside)
+        else:
+            import torch
+
+            # From a copy: arrays of Keras are read-only, tensors are not.
+            tensors = {name: torch.tensor(array) for name, array in state.items()}
+            torch.save({"model": tensors}, aside)
+    except ImportError as error:
+        raise ValueError(f"Writing {path} needs a library that is not here: {INSTALL}") from error
+    os.replace(aside, path)
+
+
+def _read_safetensors(path):
+    import safetensors.numpy
+
+    return _to_arrays(safetensors.numpy.load_file(path))
+
+
+def _read_torch(path):
+    import torch
+
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise ImportError(f"PyTorch {torch.__version__} cannot read files safely")
+    # The authors' checkpoints keep the arguments of their command, which are plain values.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return _to_arrays(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _to_arrays(value):
+    if isinstance(value, dict):
+        return {name: _to_arrays(each) for name, each in value.items()}
+    if hasattr(value, "detach"):  # a tensor, of whatever precision
+        value = value.detach()
+        return (value.float() if value.is_floating_point() else value).numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "iub":
+        return value.astype(np.float32)  # also bfloat16, which NumPy itself does not know
+    return value
