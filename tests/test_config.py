@@ -22,6 +22,7 @@ NON_DEFAULT = RunConfig(
     model=SiTConfig((24, 16), 8, 24, 3, 4, 40, 0.2, 1e-5, 17),
     views=ViewConfig((0.2, 0.9), (0.5, 1.5), 0.25, 0.1, 0.2, 0.3, 0.9),
     corruption=CorruptionConfig(False, False, 0.1, 0.2, True),
+    initial_encoder="runs/other",
     tasks=("rotation", "contrastive"),
     weighting="fixed",
     task_weights=(0.5, 2.0),
