@@ -14,6 +14,7 @@ from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation import FrozenFeatures, knn_accuracy, select_features
 from sit_keras.evaluation.verdict import NEIGHBOURS
 from sit_keras.visualize import reconstruction_sheet
+from sit_keras.visualize.tensorboard import PictureLog
 
 
 class TaskLedger(keras.callbacks.Callback):
@@ -78,20 +79,24 @@ class Sheets(keras.callbacks.Callback):
     Args:
         views: a batch of views; the first eight images are shown, one view of each.
         folder: pathlib.Path.
+        log: PictureLog, which gets them too.
         every: int. Epochs.
         epochs: int. Of the whole run.
     """
 
-    def __init__(self, views: dict, folder: pathlib.Path, every: int, epochs: int):
+    def __init__(self, views: dict, folder: pathlib.Path, log: PictureLog, every: int, epochs: int):
         super().__init__()
         self._epochs = epochs
         self._views = {name: value[:8, 0] for name, value in views.items()}
         self._folder = folder
+        self._log = log
         self._every = every
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            self._write(self._folder / f"epoch_{epoch + 1:04d}.png")
+            path = self._folder / f"epoch_{epoch + 1:04d}.png"
+            self._write(path)
+            self._log.add(path, "sheet", step=epoch)
             gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):

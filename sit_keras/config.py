@@ -98,6 +98,16 @@ class SiTConfig:
         return patches + prefix + self.num_layers * block + 2 * d
 
     @property
+    def num_encoder_flops(self) -> int:
+        """Floating-point operations of the encoder's matrix products for one image, forward."""
+        d, m = self.hidden_dim, self.mlp_dim
+        rows, columns = self.grid
+        tokens = self.num_prefix_tokens + rows * columns
+        patches = rows * columns * self.patch_size**2 * NUM_CHANNELS * d
+        block = tokens * (4 * d * d + 2 * d * m) + 2 * tokens**2 * d
+        return 2 * (patches + self.num_layers * block)  # a product and a sum each
+
+    @property
     def num_parameters(self) -> int:
         """Trainable parameters of the encoder and its three heads."""
         d = self.hidden_dim

@@ -20,8 +20,9 @@ import tensorflow as tf
 from sit_keras import verify
 from sit_keras.backbone import load_encoder
 from sit_keras.config import SiTConfig, ViewConfig
-from sit_keras.config_json import from_dict, write_json
+from sit_keras.config_json import from_dict, write_json, write_text
 from sit_keras.contract import Parts, class_names, contract, examples
+from sit_keras.model_card import CARD, export_card
 from sit_keras.run_folder import folder_name, read_settings
 from sit_keras.servable import Servable
 from sit_keras.warmup import write_warmup
@@ -89,12 +90,16 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
     """Writes a complete model into a folder aside."""
     model, extra = aside / "model", aside / "model" / "assets.extra"
     np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
-    write_json(aside / verify.CONTRACT, contract(signatures, parts, half))
+    about = contract(signatures, parts, half)
+    write_json(aside / verify.CONTRACT, about)
     servable.contract = [
         tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
     ]
     tf.saved_model.save(servable, str(model), signatures=signatures)
     extra.mkdir()
+    run_card = pathlib.Path(parts.source["run"]) / CARD
+    card = export_card(about, run_card.read_text() if run_card.exists() else None)
+    write_text(extra / CARD, card)
     write_warmup(extra, signatures)
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))
     return model

@@ -146,18 +146,22 @@ class SelfAttention(keras.layers.Layer):
         self.projection.build(input_shape)
 
     def call(self, x):
+        weights, value = self.weights_and_values(x)
+        x = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (B, T, A, D/A)
+        return self.projection(ops.reshape(x, (-1, x.shape[1], x.shape[2] * x.shape[3])))
+
+    def weights_and_values(self, x):
+        """Returns softmax(q k' / sqrt(D/A)), (B, A, T, T), and the values (B, A, T, D/A).
+
+        The softmax runs in float32.
+        """
         _, tokens, width = x.shape
         head_dim = width // self.num_heads
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, head_dim))
         query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, A, T, D/A)
-        weights = self.attention_weights(query, key)
-        x = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (B, T, A, D/A)
-        return self.projection(ops.reshape(x, (-1, tokens, width)))
-
-    def attention_weights(self, query, key):
-        """Returns softmax(q k' / sqrt(D/A)), (B, A, T, T); the softmax runs in float32."""
-        scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -1, -2))
-        return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), query.dtype)
+        scores = ops.matmul(query * head_dim**-0.5, ops.swapaxes(key, -1, -2))
+        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
+        return ops.cast(weights, query.dtype), value
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -15,10 +15,11 @@ from sit_keras import callbacks, distribution, guards, loop
 from sit_keras.backbone import copy_weights, load_encoder
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.config import RunConfig
-from sit_keras.config_json import to_dict, write_json
+from sit_keras.config_json import to_dict, write_json, write_text
 from sit_keras.evaluation import judge
 from sit_keras.execution import Execution
 from sit_keras.memory import limit_arenas
+from sit_keras.model_card import CARD, run_card
 from sit_keras.optimization import build_optimizer
 from sit_keras.precision import precision
 from sit_keras.pretrain import SiTPretrainer
@@ -33,6 +34,7 @@ from sit_keras.run_folder import (
     write_settings,
 )
 from sit_keras.run_text import announce
+from sit_keras.visualize.tensorboard import PictureLog
 
 # Of the task ledger and the sheets.
 MAX_LEDGER = 64
@@ -54,8 +56,8 @@ def pretrain(
         config: RunConfig.
         run_dir: the folder; several workers must see the same one. Gets `config.json`,
             `encoder.keras`, `network.keras` (the encoder with its pretext heads), `results.json`,
-            `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a loss that was none,
-            `not_finite.jsonl`.
+            `model_card.md`, `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a loss
+            that was none, `not_finite.jsonl`.
         data_dir, download: as for `sit_keras.data.load_source`.
         execution: Execution, or None for its defaults. A run may go on under another one.
 
@@ -100,6 +102,7 @@ def pretrain(
         if is_chief:
             model.network.save(run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
+            write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(run_dir / "results.json", results)
         _agree(strategy, "end", "reached")  # the others stay until the chief has judged
     return results
@@ -220,8 +223,9 @@ def _measures(data, sample):
 def _writers(data, sample, run_dir):
     """The callbacks that write an epoch's pictures and logs."""
     config = data.config
+    pictures = PictureLog(run_dir / "tensorboard" / "sheets")
     return [
-        callbacks.Sheets(sample, run_dir / "sheets", config.sheet_every, config.epochs),
+        callbacks.Sheets(sample, run_dir / "sheets", pictures, config.sheet_every, config.epochs),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
     ]

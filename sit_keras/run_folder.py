@@ -122,8 +122,22 @@ def forget_later_epochs(log: pathlib.Path, epochs_done: int) -> None:
         write_text(log, "".join(lines[: epochs_done + 1]))
 
 
+def read_log(log: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the columns of a log by their names; NaN where nothing was measured.
+
+    Raises:
+        ValueError: if no epoch was logged yet.
+    """
+    lines = log.read_text().splitlines() if log.exists() else []
+    if len(lines) < 2:
+        raise ValueError(f"No epoch is logged in {log} yet: let the first one end.")
+    names, *rows = (line.split(",") for line in lines)
+    # The logger has columns for validation even where there is none.
+    values = [[float("nan" if value == "NA" else value) for value in row] for row in rows]
+    return dict(zip(names, np.array(values).T, strict=True))
+
+
 def last_losses(log: pathlib.Path) -> dict[str, float]:
     """Returns what the last line of a log says, by the names of its columns."""
-    names, *_, last = (line.split(",") for line in log.read_text().splitlines())
-    # The logger has columns for validation even where there is none.
-    return {name: float(value) for name, value in zip(names, last, strict=True) if value != "NA"}
+    last = {name: float(values[-1]) for name, values in read_log(log).items()}
+    return {name: value for name, value in last.items() if not np.isnan(value)}

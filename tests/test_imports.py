@@ -8,10 +8,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "sit_keras"
 STDLIB_ONLY = {
-    "config", "config_json", "finetune_config", "recipes", "execution", "memory", "slurm",
+    "_version", "config", "config_json", "finetune_config", "recipes", "execution", "memory",
+    "model_card", "slurm",
 }  # fmt: skip
 CORE = {
     "layers", "backbone", "heads", "losses", "weighting", "augment", "rand_augment", "draws",
+    "attention",
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

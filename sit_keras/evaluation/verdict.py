@@ -12,6 +12,12 @@ from sit_keras.evaluation.linear import fit_heads
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
 NEIGHBOURS = 20
+# What is judged, and how it is called.
+KINDS = {
+    "trained": "this encoder",
+    "untrained": "the same network, untrained",
+    "pixels": "raw pixels",
+}
 
 
 def judge(
@@ -61,11 +67,7 @@ def verdict_table(results: dict) -> str:
         f"(chance {1 / results['num_classes']:.1%})      linear probe   nearest neighbours"
     ]
     width = lines[0].index("linear probe")
-    for kind, name in (
-        ("trained", "this encoder"),
-        ("untrained", "the same network, untrained"),
-        ("pixels", "raw pixels"),
-    ):
+    for kind, name in KINDS.items():
         linear, knn = results["linear_accuracy"][kind], results["knn_accuracy"][kind]
         lines.append(f"  {name:<{width - 2}}{linear:>12.1%}   {knn:>18.1%}")
     return "\n".join(lines)

@@ -1,7 +1,6 @@
-"""Pictures of what SiT does."""
+"""Numbers as pictures: curves, tables, matrices, maps of features."""
 
 import os
-import pathlib
 import typing
 
 import matplotlib
@@ -9,47 +8,53 @@ import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 from sklearn.manifold import TSNE
 
-from sit_keras.augment import denormalize
+from sit_keras.config import TASKS
 
 
-def reconstruction_sheet(
-    clean: np.ndarray,
-    corrupted: np.ndarray,
-    restored: np.ndarray | None,
-    rotation: np.ndarray,
-    predicted_rotation: np.ndarray | None,
-    path: str | os.PathLike,
-) -> None:
-    """Writes a sheet of clean, corrupted and restored images, one image a column.
+def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Draws a run: losses, accuracies, alphas, weights, and each task's pull at the encoder.
 
     Args:
-        clean, corrupted: (M, S, S, 3) float32, normalised.
-        restored: the same, or None where the task is left out.
-        rotation: (M,) int, true quarter turns clockwise.
-        predicted_rotation: (M,) int, or None where the task is left out.
+        log: the columns of `log.csv`; epochs, from 0, are its `epoch`.
         path: of the PNG.
     """
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    rows = [("clean", clean), ("corrupted", corrupted)]
-    if restored is not None:
-        rows.append(("restored", restored))
-    count = len(clean)
-    figure = Figure(figsize=(1.5 * count, 1.5 * len(rows) + 0.4), layout="tight")
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(axes, rows, strict=True):
-        line[0].set_ylabel(name)
-        for cell, image in zip(line, images, strict=True):
-            cell.imshow(np.clip(np.asarray(denormalize(image)), 0, 1), interpolation="nearest")
-            cell.set_xticks([])
-            cell.set_yticks([])
-    for i in range(count):
-        title = f"{90 * rotation[i]}°"
-        if predicted_rotation is not None:
-            right = predicted_rotation[i] == rotation[i]
-            title += f", said {90 * predicted_rotation[i]}°"
-            axes[0][i].title.set_color("darkgreen" if right else "darkred")
-        axes[0][i].set_title(title, fontsize=8)
+    panels = {
+        "total loss": [n for n in ("loss", "val_loss") if n in log],
+        "raw losses": [n for task in TASKS for n in (task, f"val_{task}") if n in log],
+        "accuracy": [n for n in log if n.endswith("_accuracy")],
+        "alpha, learned": [n for n in log if n.startswith("alpha_")],
+        "weight in the loss": [n for n in log if n.startswith("weight_")],
+        "share of the pull at the encoder": [n for n in log if n.startswith("share_")],
+    }
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
+        if not names:
+            axes.set_axis_off()  # fixed weights have no alphas
+            continue
+        for name in names:
+            known = ~np.isnan(log[name])
+            axes.plot(
+                log["epoch"][known] + 1,
+                log[name][known],
+                "--" if name.startswith("val_") else "-",
+                color=_colour(name),
+                marker="." if known.sum() < 3 else None,  # a line needs two points
+                label=name.replace("_", " "),
+            )
+        axes.set(title=title, xlabel="epoch")
+        if names[0].startswith("share_"):
+            axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     figure.savefig(path, dpi=100)
+
+
+def _colour(name):
+    """One colour for each task, in all panels."""
+    for number, task in enumerate(TASKS):
+        if task in name:
+            return f"C{number}"
+    return "C3" if name.startswith("knn") else "black"
 
 
 def confusion_sheet(
@@ -91,7 +96,7 @@ def feature_map(
 
     Args:
         features: (N, E) float32.
-        labels: (N,) int.
+        labels: (N,) int; -1 for none.
         class_names: K names.
         path: of the PNG.
         seed: int.
@@ -101,10 +106,12 @@ def feature_map(
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
+    unlabelled = plane[labels < 0]
+    axes.scatter(*unlabelled.T, s=8, color="grey")
     for index, name in enumerate(class_names):
         points = plane[labels == index]
         axes.scatter(*points.T, s=8, color=colours(index % colours.N), label=name)
-    if len(class_names) <= 20:
+    if 0 < len(class_names) <= 20:
         figure.legend(loc="outside right upper", fontsize=8, markerscale=2)
     axes.set_axis_off()
     figure.savefig(path, dpi=120)
@@ -164,29 +171,3 @@ def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None
     for axes in list(cells):  # those left over
         axes.set_axis_off()
     figure.savefig(path, dpi=120)
-
-
-def outlier_sheet(
-    images: typing.Sequence[np.ndarray],
-    restored: typing.Sequence[np.ndarray],
-    titles: typing.Sequence[str],
-    path: str | os.PathLike,
-) -> None:
-    """Draws images above what was restored of them.
-
-    Args:
-        images: (H, W, 3) uint8 each.
-        restored: (S, S, 3) float32 in [0, 1] each.
-        titles: a text for each.
-        path: of the PNG.
-    """
-    count = len(images)
-    figure = Figure(figsize=(1.5 * count, 3.6), layout="constrained")
-    lines = figure.subplots(2, count, squeeze=False)
-    for line, pictures in zip(lines, (images, restored), strict=True):
-        for cell, picture in zip(line, pictures, strict=True):
-            cell.imshow(picture, interpolation="nearest")
-            cell.set_axis_off()
-    for cell, title in zip(figure.axes[:count], titles, strict=True):
-        cell.set_title(title, fontsize=7, parse_math=False)
-    figure.savefig(path, dpi=100)
