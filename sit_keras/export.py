@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from sit_keras import verify
 from sit_keras.backbone import load_encoder
-from sit_keras.config import SiTConfig, ViewConfig
+from sit_keras.config import TASKS, SiTConfig, ViewConfig
 from sit_keras.config_json import from_dict, write_json, write_text
 from sit_keras.contract import Parts, class_names, contract, examples
 from sit_keras.model_card import CARD, export_card
@@ -159,9 +159,9 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     config = read_settings(folder) if (folder / "config.json").exists() else None
     views = config.views if config else _views_of_finetuning(folder)
     pretext, tasks = None, ()
-    if run.is_dir() and config is not None and (run / "network.keras").exists():
+    if run.is_dir() and (run / "network.keras").exists():
         pretext = keras.saving.load_model(run / "network.keras", compile=False)
-        tasks = config.tasks
+        tasks = config.tasks if config else TASKS  # the authors' networks have them all
     model, found = _load_classifier(encoder, run, folder, config, classifier)
     source = {"run": str(run), "classifier": found and str(found)}
     if config is not None:

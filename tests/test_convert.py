@@ -11,6 +11,7 @@ from test_golden import CLOSE, golden_config, group, to_nhwc
 
 import sit_keras
 from sit_keras import convert
+from sit_keras.export import export
 from sit_keras.run_folder import read_settings
 
 torch = pytest.importorskip("torch", reason="PyTorch reads the checkpoints: pip install torch")
@@ -71,6 +72,14 @@ def test_the_authors_network(golden_sit, state, checkpoint, tmp_path, capsys):
 
     convert.main([str(tmp_path), f"--output={tmp_path / 'back.pth'}"])
     assert_same(read_back(tmp_path / "back.pth"), state)
+
+
+@pytest.mark.slow
+def test_the_authors_network_can_be_served(checkpoint, tmp_path):
+    convert.from_torch(checkpoint, tmp_path / "run", num_heads=3)
+    version = export(tmp_path / "run", tmp_path / "exports")
+    signatures = json.loads((version / "assets" / "contract.json").read_text())["signatures"]
+    assert {"reconstruct", "predict_rotation"} <= set(signatures)
 
 
 def test_safetensors_and_back(state, tmp_path):

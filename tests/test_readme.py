@@ -1,16 +1,22 @@
 """The README keeps its word: its Python runs, its commands parse, its links lead somewhere."""
 
+import importlib.util
 import json
-import pathlib
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
+from sit_keras import SiTConfig, build_encoder
+from sit_keras.export import export
+
 README = (ROOT / "README.md").read_text()
+PAGES = sorted(p for p in ROOT.rglob("*.md") if "/." not in str(p.relative_to(ROOT.parent)))
 
 
 def blocks(language):
@@ -41,9 +47,19 @@ for arguments in json.loads(sys.argv[2]):
 """
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A version of an export."""
+    folder = tmp_path_factory.mktemp("export")
+    build_encoder(SiTConfig(16, 4, 24, 2, 2, 32)).save(folder / "encoder.keras")
+    return export(folder / "encoder.keras", folder / "versions", check=False)
+
+
 @pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
-def test_python_runs(code, tmp_path, monkeypatch):
+def test_python_runs(code, tmp_path, monkeypatch, exported):
     monkeypatch.chdir(tmp_path)
+    if "exports/NAME/1" in code:
+        shutil.copytree(exported, "exports/NAME/1")
     exec(compile(code, "README.md", "exec"), {})
 
 
@@ -69,11 +85,66 @@ def test_other_commands_parse(script):
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    for link in links:
-        if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+def test_every_block_is_looked_at():
+    """A block of another kind would be run by nobody."""
+    assert set(re.findall(r"^```(\S+)", README, re.MULTILINE)) == {"python", "bash"}
+    programs = {"train.py", "evaluate.py", "export.py", "tune.py", "benchmarks", "notebooks"}
+    for block in blocks("bash"):
+        for called in re.findall(r"\bpython (?!-m)(\S+)", block):
+            assert called.split("/")[0] in programs, called
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m sit_keras\.(\w+)", README))))
+def test_modules_know_the_flags_they_are_given(module, capsys):
+    name = f"sit_keras.{module}"
+    if importlib.util.find_spec(name).submodule_search_locations:
+        name += ".__main__"
+    with pytest.raises(SystemExit):
+        importlib.import_module(name).main(["--help"])
+    known = re.findall(r"--\w+", capsys.readouterr().out)
+    for arguments in commands(f"-m sit_keras.{module}"):
+        assert set(re.findall(r"--\w+", arguments)) <= set(known)
+
+
+RUN_AS_THEY_STAND = (
+    "evaluate.py --run=runs/digits-digits-seed0",
+    "export.py --run=runs/digits-digits-seed0",
+    "export.py --verify=exports/digits-digits-seed0/1",
+    "-m sit_keras.convert runs/digits-digits-seed0 --output=sit.pth",
+)
+
+
+@pytest.mark.slow
+def test_commands_run_as_they_stand(tmp_path, monkeypatch, call_train):
+    pytest.importorskip("torch", reason="convert needs PyTorch: pip install torch")
+    monkeypatch.chdir(tmp_path)
+    call_train("--epochs=2", "--steps_per_epoch=2", "--warmup_epochs=0")
+    for command in RUN_AS_THEY_STAND:
+        assert f"python {command}" in README
+        first, *rest = shlex.split(command)
+        program = [first] if first == "-m" else [str(ROOT / first)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        result = subprocess.run(
+            [sys.executable, *program, *rest], capture_output=True, text=True, env=environment
+        )
+        assert result.returncode == 0, f"{command}: {result.stderr[-2000:]}"
+
+
+def slug(heading):
+    """The anchor that a heading gets."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    anchors = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if link.startswith("http"):
+            continue
+        assert not path or (page.parent / path).exists(), link
+        assert not anchor or path or anchor in anchors, link
 
 
 def test_continuous_integration_runs_the_readmes_commands():
