@@ -6,14 +6,13 @@ import keras
 
 from sit_keras.config import RunConfig
 from sit_keras.finetune_config import FinetuneConfig
-from sit_keras.pretrain import SiTPretrainer
 
 WARMUP_START = 1e-6
 EPSILON = 1e-8
 
 
 def build_optimizer(
-    model: SiTPretrainer, config: RunConfig, steps_per_epoch: int
+    variables: typing.Sequence[keras.Variable], config: RunConfig, steps_per_epoch: int
 ) -> keras.optimizers.Optimizer:
     """Returns AdamW with the run's schedule; biases, norms, tokens and positions do not decay.
 
@@ -21,14 +20,14 @@ def build_optimizer(
     epochs, then falls along a cosine to the smallest one, changing at every step.
 
     Args:
-        model: SiTPretrainer.
+        variables: the trainable ones, some of which decay.
         config: RunConfig.
         steps_per_epoch: int.
     """
     schedule = cosine_schedule(config, steps_per_epoch)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=EPSILON)
     optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if not decays(v)]
+        var_list=[variable for variable in variables if not decays(variable)]
     )
     return optimizer
 

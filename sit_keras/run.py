@@ -154,7 +154,7 @@ def _build(config, steps_per_epoch, micro_batches):
     )
     if config.initial_encoder is not None:
         copy_weights(load_encoder(config.initial_encoder, config.model.image_size), model.encoder)
-    model.compile(build_optimizer(model, config, steps_per_epoch))
+    model.compile(build_optimizer(model.trainable_variables, config, steps_per_epoch))
     return model
 
 

@@ -13,7 +13,7 @@ STDLIB_ONLY = {
 }  # fmt: skip
 CORE = {
     "layers", "backbone", "heads", "losses", "weighting", "augment", "rand_augment", "draws",
-    "attention",
+    "attention", "pretext_views", "optimization", "precision",
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,16 +11,12 @@ import dataclasses
 
 import tensorflow as tf
 
-from sit_keras import augment, draws
+from sit_keras import augment, pretext_views
 from sit_keras.config import CorruptionConfig, ViewConfig
-
-NUM_VIEWS = 2
+from sit_keras.pretext_views import NUM_VIEWS
 
 # Independent streams of random numbers within a step.
 _CROP, _LOOK, _CORRUPT, _NOISE = range(4)
-
-# The deck shows local colour distortion without a strength; this is SimCLR's.
-_DISTORTION = ViewConfig(brightness=0.8, contrast=0.8, saturation=0.8)
 
 
 class CroppedViews(abc.ABC):
@@ -64,13 +60,10 @@ class CroppedViews(abc.ABC):
         """Makes crops (B, V, S, S, 3) in [0, 1] into what the network is given."""
 
     def _crop(self, images, uniforms):
-        height, width = tf.shape(images)[1], tf.shape(images)[2]
-        boxes = draws.crop_boxes(uniforms[..., 1:], height, width, self.views)
-        flip = uniforms[..., 0] < self.views.flip_probability
-        return augment.resized_crop(images, boxes, flip, self.size)
+        return pretext_views.crop(images, uniforms, self.size, self.views)
 
     def _crop_uniforms(self, batch_size, step):
-        return self.uniforms(step, _CROP, (batch_size, self.num_views, draws.CROP_NUMBERS + 1))
+        return self.uniforms(step, _CROP, (batch_size, self.num_views, pretext_views.CROP_NUMBERS))
 
     def uniforms(self, step, stream, shape):
         """Returns numbers in [0, 1) that belong to the seed, the step and the stream."""
@@ -115,13 +108,9 @@ class TwoViews(CroppedViews):
             int32, quarter turns clockwise.
         """
         batch = tf.shape(crops)[0]
-        count = draws.JITTER_NUMBERS + 1
-        uniforms = self.uniforms(step, _LOOK, (batch * NUM_VIEWS, count))
-        factors, order = draws.jitter(uniforms[:, 1:], self.views)
-        rotation = draws.quarter_turns(uniforms[:, 0])
+        uniforms = self.uniforms(step, _LOOK, (batch * NUM_VIEWS, pretext_views.LOOK_NUMBERS))
         x = tf.reshape(crops, (batch * NUM_VIEWS, self.size, self.size, 3))
-        x = augment.normalize(augment.color_jitter(x, factors, order))
-        clean = augment.rotate(x, rotation)
+        clean, rotation = pretext_views.look(x, uniforms, self.views)
         corrupted = self.corrupt(clean, step)
         shape = (batch, NUM_VIEWS, self.size, self.size, 3)
         return {
@@ -131,37 +120,11 @@ class TwoViews(CroppedViews):
         }
 
     def corrupt(self, clean: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Corrupts flattened views (B * 2, S, S, 3) in the paper's order."""
-        config, size, x = self.corruption, self.size, clean
-        count = tf.shape(clean)[0]
-        numbers = [
-            draws.BLOCK_NUMBERS,  # grey
-            draws.BLOCK_NUMBERS,  # blur, where
-            draws.BLUR_NUMBERS,  # blur, how much
-            draws.BLOCKS_NUMBERS,  # drop
-            draws.BLOCKS_NUMBERS,  # replace
-            1,  # replace, from whom
-            draws.BLOCK_NUMBERS,  # colour, where
-            draws.JITTER_NUMBERS,  # colour, how much
-        ]
-        uniforms = self.uniforms(step, _CORRUPT, (count, sum(numbers)))
-        grey, blur, blur_law, drop, replace, donor, colour, colour_law = tf.split(
-            uniforms, numbers, axis=1
-        )
-        if config.grey:
-            x = augment.grey_block(x, draws.any_block(grey, size))
-        if config.blur:
-            x = augment.blur_block(x, draws.any_block(blur, size), *draws.blur(blur_law))
-        if config.colour:
-            factors, order = draws.jitter(colour_law, _DISTORTION)
-            x = augment.distort_block(x, draws.any_block(colour, size), factors, order)
-        if config.drop > 0:
-            noise = tf.random.stateless_normal(tf.shape(x), self.stream(step, _NOISE), alg="philox")
-            x = augment.fill_blocks(x, *draws.small_blocks(drop, size, config.drop), noise)
-        if config.replace > 0:
-            others = tf.gather(x, draws.donors(tf.reshape(donor, (-1, NUM_VIEWS)), NUM_VIEWS))
-            x = augment.fill_blocks(x, *draws.small_blocks(replace, size, config.replace), others)
-        return x
+        """Corrupts flattened views (B * 2, S, S, 3) as a step does."""
+        shape = (tf.shape(clean)[0], pretext_views.CORRUPTION_NUMBERS)
+        uniforms = self.uniforms(step, _CORRUPT, shape)
+        noise = tf.random.stateless_normal(tf.shape(clean), self.stream(step, _NOISE), alg="philox")
+        return pretext_views.corrupt(clean, uniforms, noise, self.corruption)
 
 
 def unit_pixels(images: tf.Tensor) -> tf.Tensor:
