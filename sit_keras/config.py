@@ -108,6 +108,13 @@ class SiTConfig:
         return 2 * (patches + self.num_layers * block)  # a product and a sum each
 
     @property
+    def num_flops(self) -> int:
+        """As `num_encoder_flops`, of the encoder and its three heads."""
+        rows, columns = self.grid
+        pixels = rows * columns * self.patch_size**2 * NUM_CHANNELS
+        return self.num_encoder_flops + 2 * self.hidden_dim * (4 + self.projection_dim + pixels)
+
+    @property
     def num_parameters(self) -> int:
         """Trainable parameters of the encoder and its three heads."""
         d = self.hidden_dim

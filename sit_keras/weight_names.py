@@ -11,7 +11,6 @@ import numpy as np
 
 from sit_keras.backbone import SiTEncoder
 from sit_keras.config import NUM_CHANNELS
-from sit_keras.pretrain import SiTPretrainer
 
 # What makes up an encoder; whatever else a checkpoint holds are heads of some kind.
 _ENCODER = ("patch_embed.", "rot_token", "contrastive_token", "pos_embed", "blocks.", "norm.")
@@ -86,7 +85,7 @@ def entries(model: keras.Model) -> typing.Iterator[Entry]:
     """Yields each weight of a model with its PyTorch name and layout, see `load_state`."""
     if isinstance(model, SiTEncoder):
         yield from _encoder_entries(model)
-    elif isinstance(model, SiTPretrainer):
+    elif hasattr(model, "weighting"):  # a SiTPretrainer, which only TensorFlow has
         yield from entries(model.network)
         for name, task in SCALARS.items():
             if task in getattr(model.weighting, "log_alphas", {}):
