@@ -1,16 +1,18 @@
 """Pre-trains with the same core as train.py, as a compiled JAX loop. Needs no TensorFlow.
 
-python benchmarks/jax_pretrain.py --output=runs/jax-digits                       the digits
-python benchmarks/jax_pretrain.py --images=packed/cifar10 --dataset=cifar10 --preset=native32 \\
-    --set=precision=mixed_bfloat16 --output=runs/jax-cifar10 --max_minutes=9     and again, to go on
+python benchmarks/pack_images.py cifar10 packed/cifar10        where TensorFlow is
 python benchmarks/jax_pretrain.py --images=packed/cifar10 --preset=small --measure
+python benchmarks/jax_pretrain.py --images=packed/cifar10 --preset=native32 \\
+    --set=precision=mixed_bfloat16 --output=runs/jax-cifar10 --max_minutes=9     and again, to go on
+python -m sit_keras.pieces runs/jax-cifar10                    where TensorFlow is
+python evaluate.py --run=runs/jax-cifar10
 
 Images stay on the device as uint8. Views and corruptions are drawn there from the seed and the
-step, so a run that goes on draws what it would have drawn. Afterwards, where TensorFlow is:
-`python -m sit_keras.pieces runs/jax-cifar10`, and `python evaluate.py --run=runs/jax-cifar10`.
+step, so a run that goes on draws what it would have drawn.
 """
 
 import argparse
+import hashlib
 import os
 import pathlib
 import shutil
@@ -39,6 +41,8 @@ from sit_keras.config_json import (  # noqa: E402
 MEASURED_CALLS = 5
 MAX_STATES = 2
 SAVE_SECONDS = 300
+MAX_SKIPPED = 10  # steps in a row whose gradient is not finite
+BEGIN = time.monotonic()
 
 
 def matmul_rate(dtype: str) -> float:
@@ -83,7 +87,7 @@ def measure(pretraining: Pretraining, steps_per_call: int, rate: float) -> None:
     print(share_of(rate, config, views))
 
 
-def restore(pretraining: Pretraining, output: pathlib.Path) -> int:
+def restore(pretraining: Pretraining, output: pathlib.Path, images_id: str) -> int:
     """Loads the newest complete state; returns its step, 0 if there is none."""
     for folder in sorted((output / "states").glob("*"), reverse=True):
         try:
@@ -91,62 +95,78 @@ def restore(pretraining: Pretraining, output: pathlib.Path) -> int:
         except ValueError as error:
             print(f"Left aside: {error}")
             continue
-        wanted = pretraining.named()
-        pretraining.load(
-            tuple(
-                [arrays[name] for name in wanted if name.startswith(f"{number}/")]
-                for number in range(len(pretraining.groups))
-            )
+        if pieces.read_index(folder)["about"]["images"] != images_id:
+            raise ValueError(f"{output} was trained on other images: give another --output.")
+        state = tuple(
+            [arrays[f"{number}/{place}"] for place in range(len(group))]
+            for number, group in enumerate(pretraining.groups)
         )
+        pretraining.load(state)
         return int(folder.name)
     return 0
 
 
+def save(pretraining: Pretraining, step: int, output: pathlib.Path, images_id: str) -> None:
+    """Writes a state from which the run can go on, and removes older ones."""
+    pieces.write(output / "states" / f"{step:08d}", pretraining.named(), images=images_id)
+    for old in sorted((output / "states").iterdir())[:-MAX_STATES]:
+        shutil.rmtree(old)
+
+
 def train(
     pretraining: Pretraining,
+    images_id: str,
     output: pathlib.Path,
     steps_per_call: int,
     max_minutes: float | None,
     rate: float,
 ) -> None:
     """Trains to the end or until the time is over, saving before it leaves."""
-    config, steps_per_epoch = pretraining.config, pretraining.steps_per_epoch
-    total, step = config.epochs * steps_per_epoch, restore(pretraining, output)
+    steps_per_epoch = pretraining.steps_per_epoch
+    total = pretraining.config.epochs * steps_per_epoch
+    step = restore(pretraining, output, images_id)
     print(f"{total:,} steps, {steps_per_epoch} an epoch; from step {step:,}.", flush=True)
     log = output / "log.csv"
     lines = log.read_text().splitlines() if log.exists() else []
     lines = lines[: 1 + step // steps_per_epoch]  # epochs that were not saved come again
     state, calls = pretraining.state(), {}
-    begin = saved = time.monotonic()
+    saved = epoch_begin = time.monotonic()
+    measured, longest, skipped = [], 0.0, 0
     while step < total:
-        epoch_begin, measured = time.monotonic(), []
-        end = step + steps_per_epoch
-        while step < end:
-            length = min(steps_per_call, end - step)
-            if length not in calls:
-                calls[length] = pretraining.compiled(length)
-            state, values = calls[length](state, step)
-            measured.append(jax.device_get(values))
-            step += length
-        pretraining.load(state)
+        length = min(steps_per_call, steps_per_epoch - step % steps_per_epoch)
+        if length not in calls:
+            calls[length] = pretraining.compiled(length)
+        call_begin = time.monotonic()
+        state, values = calls[length](state, step)
+        measured.append(jax.device_get(values))
+        step += length
+        for skip in measured[-1]["skipped"]:
+            skipped = skipped + 1 if skip else 0
+        if skipped >= MAX_SKIPPED:
+            nan = [name for name, value in measured[-1].items() if not np.isfinite(value[-1])]
+            raise ArithmeticError(
+                f"The last {skipped} steps up to {step:,} were not finite ({', '.join(nan)}): "
+                f"lower the learning rate. The last state saved is in {output / 'states'}."
+            )
         now = time.monotonic()
-        seconds = now - epoch_begin
-        row = _row(pretraining, step, measured, seconds)
-        lines = lines or [",".join(row)]
-        lines.append(",".join(f"{value:.7g}" for value in row.values()))
-        print(" | ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        print(share_of(rate, config, row["views_per_second"]), flush=True)
-        over = max_minutes is not None and now - begin + 1.5 * seconds > 60 * max_minutes
+        longest = max(longest, now - call_begin)
+        if step % steps_per_epoch == 0:
+            pretraining.load(state)
+            row = _row(pretraining, step, measured, now - epoch_begin)
+            lines = lines or [",".join(row)]
+            lines.append(",".join(f"{value:.7g}" for value in row.values()))
+            print(" | ".join(f"{name} {value:.4g}" for name, value in row.items()))
+            print(share_of(rate, pretraining.config, row["views_per_second"]), flush=True)
+            state, measured, epoch_begin = pretraining.state(), [], now
+        over = max_minutes is not None and now - BEGIN + 2 * longest > 60 * max_minutes
         if over or step == total or now - saved > SAVE_SECONDS:
-            pieces.write(output / "states" / f"{step:08d}", pretraining.named())
-            for old in sorted((output / "states").iterdir())[:-MAX_STATES]:
-                shutil.rmtree(old)
+            pretraining.load(state)
+            save(pretraining, step, output, images_id)
             write_text(log, "\n".join(lines) + "\n")
-            saved = now
+            state, saved = pretraining.state(), now
         if over and step < total:
             print(f"Stopped after {step:,} steps: give the same command again to go on.")
             return
-        state = pretraining.state()
     weights = {weight.path: np.asarray(weight.value) for weight in pretraining.network.weights}
     pieces.write(output / pieces.WEIGHTS, weights)
     print(f"Weights: {output / pieces.WEIGHTS}\nNext:    python -m sit_keras.pieces {output}")
@@ -156,8 +176,11 @@ def _row(pretraining, step, measured, seconds):
     """What is known of an epoch, in the columns of train.py's log."""
     config, steps = pretraining.config, pretraining.steps_per_epoch
     weighting = pretraining.weighting
+    columns = {name: np.concatenate([each[name] for each in measured]) for name in measured[0]}
+    # A step that was left out has no loss to be averaged.
     means = {
-        name: np.mean(np.concatenate([each[name] for each in measured])) for name in measured[0]
+        name: np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else float("nan")
+        for name, values in columns.items()
     }
     alphas = {f"alpha_{task}": value for task, value in weighting.alphas().items()}
     weights = {f"weight_{task}": value for task, value in weighting.task_weights().items()}
@@ -167,54 +190,61 @@ def _row(pretraining, step, measured, seconds):
     return {name: float(value) for name, value in row.items()}
 
 
-def load_images(folder: str | None) -> np.ndarray:
-    """The images in a folder of pieces, or the training part of the digits."""
-    if folder is not None:
-        return pieces.read(folder)["images"]
-    from sklearn.datasets import load_digits
+def load_images(folder: str) -> tuple[np.ndarray, str, str]:
+    """The images in a folder of benchmarks/pack_images.py, their data set, and what tells them."""
+    index, arrays = pieces.read_index(folder), pieces.read(folder)
+    images = arrays.get("images")
+    if images is None or images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"{folder} has no images: expected a folder of benchmarks/pack_images.py.")
+    images_id = hashlib.sha256("".join(index["sha256"]).encode()).hexdigest()
+    return images, index["about"]["dataset"], images_id
 
-    # The last fifth stays for those who judge the encoder.
-    grey = np.round(load_digits().images[:1437] * (255 / 16)).astype("uint8")
-    return np.repeat(grey[..., None], 3, axis=-1)
+
+def settle(config: RunConfig, output: pathlib.Path) -> None:
+    """Makes the run folder and writes the settings; refuses a folder with another run."""
+    if (output / "checkpoints").exists() or (output / "encoder.keras").exists():
+        raise ValueError(f"{output} holds a run of train.py or a finished one: give another.")
+    settings = output / "config.json"
+    if settings.exists() and (output / "states").exists():
+        other = differences(load_json(RunConfig, settings, extra=["versions"]), config)
+        if other:
+            raise ValueError(
+                f"{output} holds a run with other settings ({'; '.join(other)}): give another "
+                "--output, or the same settings to go on with it."
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    save_json(config, settings, versions={"jax": jax.__version__, "keras": keras.__version__})
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", help="folder of benchmarks/pack_images.py. Default: the digits")
-    parser.add_argument("--dataset", default="digits", help="what to call them, for evaluate.py")
-    parser.add_argument("--preset", default="digits", choices=list(presets()))
+    parser.add_argument("--images", required=True, help="folder of benchmarks/pack_images.py")
+    parser.add_argument("--preset", default="native32", choices=list(presets()))
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, as for train.py")
-    parser.add_argument("--output", type=pathlib.Path, help="the run folder; one in it goes on")
     parser.add_argument("--steps_per_call", type=int, default=20, help="steps in one dispatch")
     parser.add_argument("--max_minutes", type=float, help="save and leave before this is over")
-    parser.add_argument("--measure", action="store_true", help="print the speed, and stop")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output", type=pathlib.Path, help="the run folder; one in it goes on")
+    what.add_argument("--measure", action="store_true", help="print the speed, and stop")
     options = parser.parse_args()
-    config = changed(recipe(options.preset, dataset=options.dataset), assignments(options.set))
-    if config.precision == "mixed_float16":
-        raise ValueError("mixed_float16 wants a loss scale: use mixed_bfloat16.")
-    pretraining = Pretraining(config, load_images(options.images))
+    if options.steps_per_call < 1:
+        raise ValueError(f"--steps_per_call must be at least 1, received {options.steps_per_call}.")
+    images, dataset, images_id = load_images(options.images)
+    config = changed(recipe(options.preset, dataset=dataset, holdout=0.0), assignments(options.set))
+    pretraining = Pretraining(config, images)
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
     rate = matmul_rate("bfloat16" if config.precision == "mixed_bfloat16" else "float32")
     if options.measure:
         measure(pretraining, options.steps_per_call, rate)
         return
-    if options.output is None:
-        raise ValueError("Give --output, the run folder, or --measure.")
-    options.output.mkdir(parents=True, exist_ok=True)
-    settings = options.output / "config.json"
-    if settings.exists():
-        other = differences(load_json(RunConfig, settings, extra=["versions"]), config)
-        if other:
-            raise ValueError(f"{options.output} holds a run with other settings: {other}.")
-    versions = {"jax": jax.__version__, "keras": keras.__version__}
-    save_json(config, settings, versions=versions)
-    train(pretraining, options.output, options.steps_per_call, options.max_minutes, rate)
+    settle(config, options.output)
+    train(pretraining, images_id, options.output, options.steps_per_call, options.max_minutes, rate)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"jax_pretrain.py: {error}")

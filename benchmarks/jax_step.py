@@ -29,6 +29,12 @@ class Pretraining:
     """
 
     def __init__(self, config: RunConfig, images: np.ndarray):
+        if config.precision == "mixed_float16":
+            raise ValueError("mixed_float16 wants a loss scale: use mixed_bfloat16.")
+        if config.holdout or config.initial_encoder or config.negatives != "global":
+            raise ValueError(
+                "holdout, initial_encoder and local negatives are train.py's: leave them out here."
+            )
         if len(images) < config.batch_size:
             raise ValueError(f"A batch of {config.batch_size} is larger than {len(images)} images.")
         self.config = config
@@ -64,20 +70,24 @@ class Pretraining:
                 variable.assign(value)
 
     def named(self) -> dict[str, np.ndarray]:
-        """All values by names that are the same in every run."""
+        """All values by the number of their group and their place in it."""
         return {
-            f"{number}/{place}/{variable.path}": np.asarray(variable.value)
+            f"{number}/{place}": np.asarray(variable.value)
             for number, group in enumerate(self.groups)
             for place, variable in enumerate(group)
         }
 
+    def _key(self, stream, number):
+        """The key of a stream of random numbers, at a step or an epoch."""
+        stream_key = jax.random.fold_in(jax.random.key(self.config.seed), stream)
+        return jax.random.fold_in(stream_key, number)
+
     def views(self, images, step):
         """Draws the views of a step, flattened, as `TwoViews` does with other random numbers."""
         config, size = self.config, self.config.model.square_size
-        key = jax.random.fold_in(jax.random.key(config.seed), step)
 
         def uniform(stream, *shape):
-            return jax.random.uniform(jax.random.fold_in(key, stream), shape)
+            return jax.random.uniform(self._key(stream, step), shape)
 
         batch, views = images.shape[0], pretext_views.NUM_VIEWS
         pixels = images.astype("float32") / 255.0
@@ -87,7 +97,7 @@ class Pretraining:
         drawn = uniform(_LOOK, batch * views, pretext_views.LOOK_NUMBERS)
         clean, rotation = pretext_views.look(crops, drawn, config.views)
         drawn = uniform(_CORRUPT, batch * views, pretext_views.CORRUPTION_NUMBERS)
-        noise = jax.random.normal(jax.random.fold_in(key, _NOISE), clean.shape)
+        noise = jax.random.normal(self._key(_NOISE, step), clean.shape)
         return clean, pretext_views.corrupt(clean, drawn, noise, config.corruption), rotation
 
     def loss(self, trained, others, clean, corrupted, rotation):
@@ -133,13 +143,12 @@ class Pretraining:
 
     def compiled(self, num_steps: int):
         """Returns what takes a state through so many steps of one epoch, `(state, first step)`."""
-        order_key = jax.random.fold_in(jax.random.key(self.config.seed), _ORDER)
         batch_size = self.config.batch_size
 
         @functools.partial(jax.jit, donate_argnums=0)
         def call(state, images, first_step):
-            epoch_key = jax.random.fold_in(order_key, first_step // self.steps_per_epoch)
-            order = jax.random.permutation(epoch_key, images.shape[0])
+            key = self._key(_ORDER, first_step // self.steps_per_epoch)
+            order = jax.random.permutation(key, images.shape[0])
 
             def body(state, step):
                 start = step % self.steps_per_epoch * batch_size

@@ -4,6 +4,7 @@ python benchmarks/pack_images.py cifar10 packed/cifar10 --data_dir=...
 """
 
 import argparse
+import sys
 
 from sit_keras import pieces
 from sit_keras.data import load_source
@@ -19,10 +20,13 @@ def main():
     options = parser.parse_args()
     images = load_source(options.dataset, options.data_dir).train
     if not images.in_memory:
-        raise SystemExit(f"{options.dataset} has files of many sizes: only pixels can be packed.")
-    pieces.write(options.output, {"images": images.items})
+        raise ValueError(f"{options.dataset} has files of many sizes: only pixels can be packed.")
+    pieces.write(options.output, {"images": images.items}, dataset=options.dataset)
     print(f"{images.items.shape} uint8: {options.output}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"pack_images.py: {error}")

@@ -13,8 +13,8 @@ from sit_keras.config_json import changed
 from sit_keras.evaluation import evaluate
 from sit_keras.run import pretrain
 
-RUN = "runs/digits"
-config = changed(recipe("digits"), {"epochs": 12, "warmup_epochs": 2})
+RUN = "runs/notebook-02"
+config = changed(recipe("digits"), {"epochs": 8, "warmup_epochs": 2})
 results = pretrain(config, RUN)
 
 # %% [markdown]

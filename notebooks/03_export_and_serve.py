@@ -20,8 +20,8 @@ from sit_keras.export import export, verify_export
 from sit_keras.run import pretrain
 
 tf.get_logger().setLevel("WARNING")  # TensorFlow reports every file that it writes
-config = changed(recipe("digits"), {"epochs": 6, "warmup_epochs": 2})
-results = pretrain(config, "runs/digits")
+config = changed(recipe("digits"), {"epochs": 4, "warmup_epochs": 2})
+results = pretrain(config, "runs/notebook-03")
 
 # %% [markdown]
 # ## Export
@@ -30,7 +30,7 @@ results = pretrain(config, "runs/digits")
 # where Keras and this package are blocked, and compares it with the examples that lie beside it.
 
 # %%
-version = export("runs/digits", "exports/digits")
+version = export("runs/notebook-03", "exports/digits")
 print(verify_export(version))
 
 # %%

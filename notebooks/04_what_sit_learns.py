@@ -16,8 +16,8 @@ from sit_keras.config_json import changed
 from sit_keras.run import pretrain
 from sit_keras.visualize.pictures import draw_pictures
 
-RUN = pathlib.Path("runs/digits")
-config = changed(recipe("digits"), {"epochs": 16, "sheet_every": 4, "warmup_epochs": 2})
+RUN = pathlib.Path("runs/notebook-04")
+config = changed(recipe("digits"), {"epochs": 12, "sheet_every": 4, "warmup_epochs": 2})
 results = pretrain(config, RUN)
 pictures = {picture.path.stem: picture for picture in draw_pictures(RUN)}
 
@@ -33,7 +33,7 @@ display(Image(pictures["corruptions"].path, width=900), Markdown(pictures["corru
 # Above each column the true angle and the one that the rotation head says.
 
 # %%
-for epoch in (4, 8, 16):
+for epoch in (4, 8, 12):
     display(Markdown(f"Epoch {epoch}"), Image(RUN / "sheets" / f"epoch_{epoch:04d}.png", width=900))
 
 # %% [markdown]

@@ -19,9 +19,13 @@ HERE = pathlib.Path(__file__).parent
 SCRIPTS = sorted(path.stem for path in HERE.glob("0*.py"))
 MAX_SECONDS = 180
 INSTALL = """import importlib.util
+import pathlib
 
-if importlib.util.find_spec("sit_keras") is None:  # as in Colab
-    PROJECT = "."  # where it is: a folder with a copy of the project, or git+https://...
+PROJECT = ".."  # in Colab, the address of the project instead: git+https://...
+
+if importlib.util.find_spec("sit_keras") is None:
+    if PROJECT == ".." and not pathlib.Path("../pyproject.toml").exists():
+        raise ImportError("Put the address of the project into PROJECT, and run this cell again.")
     %pip install --quiet $PROJECT"""
 
 

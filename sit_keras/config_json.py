@@ -50,7 +50,8 @@ def write_json(path: str | pathlib.Path, values: typing.Any) -> None:
 def write_text(path: str | pathlib.Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     aside = pathlib.Path(path).with_name(".writing")
-    aside.write_text(text)
+    # Names of files need not be text; what is not, is escaped.
+    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(aside, path)
 
 

@@ -21,11 +21,13 @@ from sit_keras.backbone import build_classifier, build_encoder, build_ssl_model,
 from sit_keras.config import NUM_CHANNELS, SiTConfig, check_choice
 from sit_keras.config_json import write_json
 from sit_keras.heads import NUM_ROTATIONS
+from sit_keras.run_folder import last_losses
 
 # The authors' first release counts quarter turns counter-clockwise, the second clockwise, as we do.
 RELEASES = ("2021-07", "2021-04")
 SUFFIXES = (".pth", ".pt", ".safetensors")
-HEAD_DIM = 64  # width of an attention head in every ViT of the paper, timm and DeiT
+# Attention heads by width, in the paper, timm and DeiT; other networks have others.
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 # What wrappers put before the names, from the outside in.
 PREFIXES = ("_orig_mod.", "module.", "backbone.")
 ABOUT = "conversion.json"
@@ -53,13 +55,13 @@ def from_torch(
         weights: str or None. The entry of the file to take, such as `model_ema`; None takes `model`
             or, where there is none, the file itself.
         release: str. One of `RELEASES`, which differ in the sign of the rotation.
-        num_heads: int or None. Attention heads, which no checkpoint names; None for one per 64 of
-            the width.
+        num_heads: int or None. Attention heads, which no checkpoint names; None for what is usual
+            for the width, see `HEADS`.
         image_size: int or None. Another input size; the position embeddings are resized.
 
     Returns:
-        What `conversion.json` holds: `source`, `weights`, `release`, `kind`, the weights `left_out`
-        by name, and the authors' `loss_scalars`.
+        What `conversion.json` holds: `source`, `weights`, `release`, `num_heads`, `kind`, the
+        weights `left_out` by name, and the authors' `loss_scalars`.
 
     Raises:
         ValueError: if the file cannot be read safely, or is not a ViT of this kind.
@@ -92,6 +94,7 @@ def from_torch(
         "source": os.fspath(checkpoint),
         "weights": entry,
         "release": release,
+        "num_heads": config.num_heads,
         "kind": "start" if one_token else kind,
         "left_out": [name for name in left_out if name not in scalars],
         "loss_scalars": scalars,
@@ -122,17 +125,15 @@ def to_torch(
     run, output = pathlib.Path(run), pathlib.Path(output)
     if output.suffix not in SUFFIXES:
         raise ValueError(f"--output must end in {', '.join(SUFFIXES)}; received {output}.")
+    if output.exists():
+        raise ValueError(f"{output} is there already: give another --output.")
     files = [run / "network.keras", run / "encoder.keras"] if run.is_dir() else [run]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise ValueError(f"No network.keras or encoder.keras in {run}.")
     state = weight_names.to_state(keras.saving.load_model(file, compile=False))
     if "convTrans.weight" in state:
-        state = _turned(state, release)
-    about = file.parent / ABOUT
-    if about.exists():  # what the networks of the authors hold and ours do not
-        for name, value in json.loads(about.read_text())["loss_scalars"].items():
-            state[name] = np.array([value], np.float32)
+        state = {**_turned(state, release), **_loss_scalars(file.parent)}
     output.parent.mkdir(parents=True, exist_ok=True)
     torch_files.write(output, state)
     return list(state)
@@ -142,10 +143,10 @@ def _choose(saved, weights, path):
     """The entry of a file with the weights, and its name."""
     if not isinstance(saved, dict):
         raise ValueError(f"{path} holds a {type(saved).__name__}, expected weights by name.")
-    if weights is None and any(isinstance(value, np.ndarray) for value in saved.values()):
-        return None, _arrays(saved)
     groups = [name for name, value in saved.items() if isinstance(value, dict) and _arrays(value)]
     chosen = "model" if weights is None else weights
+    if weights is None and chosen not in groups and _arrays(saved):
+        return None, _arrays(saved)
     if chosen not in groups:
         raise ValueError(
             f"{path} has no weights under {chosen!r}: choose with --weights from "
@@ -188,18 +189,26 @@ def _config(state, num_heads, path) -> SiTConfig:
             f"{path} has no {', '.join(missing)}, so it is no SiT and no ViT of timm's names; it "
             f"begins with {', '.join(list(state)[:4])}."
         )
+    ranks = (4, 2, 3, 3)
+    wrong = [
+        f"{name} {state[name].shape}"
+        for name, rank in zip(needed, ranks, strict=True)
+        if state[name].ndim != rank
+    ]
+    if wrong:
+        raise ValueError(f"{path} is no ViT of timm's layout: it has {', '.join(wrong)}.")
     width, channels, patch_size, _ = state["patch_embed.proj.weight"].shape
     num_patches = state["pos_embed"].shape[1] - SiTConfig.num_prefix_tokens
-    side = math.isqrt(num_patches)
-    if channels != NUM_CHANNELS or side * side != num_patches:
+    side = math.isqrt(max(num_patches, 0))
+    if channels != NUM_CHANNELS or side * side != num_patches or not side:
         raise ValueError(
             f"{path} is for images of {channels} channels in {num_patches} patches: expected "
             f"{NUM_CHANNELS} channels, and patches in a square."
         )
-    if num_heads is None and width % HEAD_DIM:
+    if num_heads is None and width not in HEADS:
         raise ValueError(
-            f"The width {width} of {path} is no multiple of {HEAD_DIM}, so its number of attention "
-            "heads cannot be guessed: give --num_heads."
+            f"{path} does not say how many attention heads share its width of {width}: give "
+            "--num_heads."
         )
     blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
     projection = state.get("contrastive_head.weight")
@@ -208,7 +217,7 @@ def _config(state, num_heads, path) -> SiTConfig:
         patch_size=patch_size,
         hidden_dim=width,
         num_layers=len(blocks),
-        num_heads=num_heads or width // HEAD_DIM,
+        num_heads=HEADS[width] if num_heads is None else num_heads,
         mlp_dim=state["blocks.0.mlp.fc1.weight"].shape[0],
         projection_dim=SiTConfig.projection_dim if projection is None else len(projection),
     )
@@ -222,6 +231,23 @@ def _build(config, state):
     if shapes[0] == shapes[1] and shapes[0][1:] == (config.hidden_dim,):
         return "classifier", build_classifier(build_encoder(config), num_classes=shapes[0][0])
     return "encoder", build_encoder(config)
+
+
+def _loss_scalars(folder):
+    """What the authors' networks hold and ours do not: s = 2 log alpha of each task.
+
+    Of a converted network as they were, of a run from its log, and else as they begin.
+    """
+    about, log = folder / ABOUT, folder / "log.csv"
+    scalars = dict.fromkeys(weight_names.SCALARS, 1.0)
+    if about.exists():
+        scalars |= json.loads(about.read_text())["loss_scalars"]
+    elif log.exists():
+        last = last_losses(log)
+        for name, task in weight_names.SCALARS.items():
+            if f"alpha_{task}" in last:
+                scalars[name] = 2 * math.log(last[f"alpha_{task}"])
+    return {name: np.array([value], np.float32) for name, value in scalars.items()}
 
 
 def _turned(state, release):
@@ -256,13 +282,14 @@ def main(argv: list[str] | None = None) -> None:
         help="of the authors' code: the first one turned the other way. Default: %(default)s",
     )
     parser.add_argument(
-        "--num_heads", type=int, help=f"attention heads. Default: one per {HEAD_DIM} of the width"
+        "--num_heads", type=int, help=f"attention heads. Default, by the width: {HEADS}"
     )
     parser.add_argument(
         "--image_size", type=int, help="another input size; the position embeddings are resized"
     )
     options = parser.parse_args(argv)
-    if pathlib.Path(options.source).suffix not in SUFFIXES:
+    source = pathlib.Path(options.source)
+    if source.is_dir() or source.suffix == ".keras":
         given = [n for n in ("weights", "num_heads", "image_size") if getattr(options, n)]
         if given:
             raise ValueError(
@@ -282,6 +309,7 @@ def main(argv: list[str] | None = None) -> None:
     encoder = pathlib.Path(options.output) / "encoder.keras"
     if about["left_out"]:
         print(f"Left out: {', '.join(about['left_out'])}")
+    print(f"{about['num_heads']} attention heads, which the file does not say (--num_heads).")
     if about["kind"] == "start":
         print(
             "One class token became two, so its outputs are not the source's: train it first.\n"

@@ -97,12 +97,20 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
     ]
     tf.saved_model.save(servable, str(model), signatures=signatures)
     extra.mkdir()
-    run_card = pathlib.Path(parts.source["run"]) / CARD
-    card = export_card(about, run_card.read_text() if run_card.exists() else None)
-    write_text(extra / CARD, card)
+    write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
     write_warmup(extra, signatures)
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))
     return model
+
+
+def _card(run, about) -> str:
+    """The model card, with that of the run, in whose folder a fine-tuning lies too."""
+    folder = run if run.is_dir() else run.parent
+    cards = [each / CARD for each in (folder, *folder.resolve().parents[:3])]
+    card = next((each.read_text("utf-8") for each in cards if each.exists()), None)
+    converted = folder / "conversion.json"
+    conversion = json.loads(converted.read_text()) if converted.exists() else None
+    return export_card(about, card, conversion)
 
 
 def verify_export(path: str | os.PathLike) -> str:

@@ -4,18 +4,15 @@ import typing
 
 from sit_keras._version import VERSION
 from sit_keras.config import RunConfig
+from sit_keras.evaluation.verdict import KINDS
 
 CARD = "model_card.md"  # in a run folder, and in `assets.extra` of an exported version
 
-_LIMITS = """## Limits
-
-- It learned from {dataset} alone. On other images, measure first:
-  `python evaluate.py --run=... --dataset=...`.
-- What those images show too often or not at all, it knows too well or not at all. Nothing was
-  measured about that, nor about fairness to people who are on them.
-- It tells which way up an image lies, so turned images look different to it.
-- Its weights come from images that have terms of use of their own.
-"""
+_TAUGHT = {
+    "rotation": "to tell which way up an image lies",
+    "contrastive": "to tell which views belong to one image",
+    "reconstruction": "to restore spoilt images",
+}
 
 
 def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int) -> str:
@@ -46,26 +43,26 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         [
             f"# SiT encoder, {config.dataset}, {config.preset}\n",
             "A Vision Transformer pre-trained without labels by SiT "
-            "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)): it was taught to tell which "
-            "way up an image lies, which views belong to one image, and to restore spoilt ones.\n",
+            "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)). It was taught "
+            f"{'; '.join(_TAUGHT[task] for task in config.tasks)}.\n",
             _table(("", ""), facts.items()),
-            "## What it takes and gives\n",
+            "## What `encoder.keras` takes and gives\n",
             f"RGB images, {height} x {width} px, normalised with ImageNet's mean and deviation. "
             f"For each a rotation token and a contrastive token of {model.hidden_dim} numbers, and "
             "as many for each patch.\n",
             "```python\nencoder = sit_keras.load_encoder('encoder.keras')\n```\n",
             *_accuracy(results),
-            _LIMITS.format(dataset=config.dataset),
+            *_limits(config),
         ]
     )
 
 
 def _accuracy(results):
     if "linear_accuracy" not in results:
-        return ["## How good it is\n", "There were no labels to judge it by.\n"]
+        return ["## How good it is\n", "There were no labelled images to judge it by.\n"]
     rows = [
-        (kind, f"{results['linear_accuracy'][kind]:.1%}", f"{results['knn_accuracy'][kind]:.1%}")
-        for kind in results["linear_accuracy"]
+        (name, f"{results['linear_accuracy'][kind]:.1%}", f"{results['knn_accuracy'][kind]:.1%}")
+        for kind, name in KINDS.items()
     ]
     return [
         "## How good it is\n",
@@ -76,12 +73,31 @@ def _accuracy(results):
     ]
 
 
-def export_card(contract: dict[str, typing.Any], run: str | None) -> str:
+def _limits(config):
+    start = config.initial_encoder
+    lines = [
+        f"It learned from {config.dataset} alone. On other images, measure first:\n"
+        "  `python evaluate.py --run=... --dataset=...`.",
+        "What those images show too often or not at all, it knows too well or not at all. Nothing "
+        "was\n  measured about that, nor about fairness to people who are on them.",
+        "Its weights come from images that have terms of use of their own.",
+    ]
+    if start is not None:
+        lines[0] = lines[0].replace(" alone.", f" and from whatever `{start}` had learned from.")
+    if "rotation" in config.tasks:
+        lines.append("It tells which way up an image lies, so turned images look different to it.")
+    return ["## Limits\n", *(f"- {line}" for line in lines), ""]
+
+
+def export_card(
+    contract: dict[str, typing.Any], run: str | None = None, conversion: dict | None = None
+) -> str:
     """Returns the model card of an exported version.
 
     Args:
         contract: as of `sit_keras.contract.contract`.
-        run: the card of the run it comes from, or None.
+        run: the card of the run that it comes from, or None.
+        conversion: what `sit_keras.convert` said of the encoder, or None.
     """
     preprocessing = contract["preprocessing"]
     rows = [
@@ -99,9 +115,20 @@ def export_card(contract: dict[str, typing.Any], run: str | None) -> str:
             f"{preprocessing['resize']}, ImageNet's mean and deviation.\n",
             _table(("signature", "takes", "gives"), rows),
             *([f"Classes: {', '.join(classes)}.\n"] if classes else []),
-            *(["---\n", run] if run else []),
+            *_origin(run, conversion),
         ]
     )
+
+
+def _origin(run, conversion):
+    lines = []
+    if conversion is not None:
+        lines.append(f"Its weights were converted from `{conversion['source']}`.\n")
+        if conversion["kind"] == "start":
+            lines.append("They are a start for training: their outputs are not the source's.\n")
+    if run is not None:
+        lines += ["## The pre-training it comes from\n", "##" + run.replace("\n## ", "\n#### ")]
+    return lines or ["Nothing is known here of the images that it learned from.\n"]
 
 
 def _table(heading, rows):

@@ -23,12 +23,13 @@ INDEX = "index.json"
 WEIGHTS = "weights"
 
 
-def write(folder: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+def write(folder: str | os.PathLike, arrays: dict[str, np.ndarray], **about) -> None:
     """Writes arrays, one after the other and cut at `MAX_BYTES`, and an index at last.
 
     Args:
         folder: gets `0000.bin`, `0001.bin`, ... and `index.json`.
         arrays: by name, of any NumPy type.
+        **about: plain values that the index keeps too.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,7 @@ def write(folder: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
         (folder / f"{number:04d}.bin").write_bytes(piece)
         sums.append(hashlib.sha256(piece).hexdigest())
     index = {
+        "about": about,
         "arrays": [
             {"name": name, "dtype": array.dtype.str, "shape": array.shape}
             for name, array in arrays.items()
@@ -48,17 +50,25 @@ def write(folder: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
     write_json(folder / INDEX, index)
 
 
+def read_index(folder: str | os.PathLike) -> dict:
+    """Returns what a folder of pieces says of itself: `about`, `arrays`, `sha256` of each piece.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    path = pathlib.Path(folder) / INDEX
+    if not path.exists():
+        raise ValueError(f"No {INDEX} in {folder}: expected a folder of numbered pieces.")
+    return json.loads(path.read_text())
+
+
 def read(folder: str | os.PathLike) -> dict[str, np.ndarray]:
     """Returns the arrays that `write` wrote.
 
     Raises:
         ValueError: if a piece is missing or is not the one that was written.
     """
-    folder = pathlib.Path(folder)
-    if not (folder / INDEX).exists():
-        raise ValueError(f"No {INDEX} in {folder}: expected a folder of numbered pieces.")
-    index = json.loads((folder / INDEX).read_text())
-    pieces = []
+    folder, index, pieces = pathlib.Path(folder), read_index(folder), []
     for number, expected in enumerate(index["sha256"]):
         path = folder / f"{number:04d}.bin"
         piece = path.read_bytes() if path.exists() else b""
@@ -114,6 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("run", help=f"a run folder with config.json and {WEIGHTS}/")
     run = pathlib.Path(parser.parse_args(argv).run)
+    if (run / "encoder.keras").exists():
+        raise ValueError(f"{run} has an encoder.keras already: move it away first.")
     network = load_network(run)
     network.save(run / "network.keras")
     network.get_layer("sit_encoder").save(run / "encoder.keras")

@@ -15,7 +15,7 @@ from sit_keras import callbacks, distribution, guards, loop
 from sit_keras.backbone import copy_weights, load_encoder
 from sit_keras.checkpoint import Checkpoints
 from sit_keras.config import RunConfig
-from sit_keras.config_json import to_dict, write_json, write_text
+from sit_keras.config_json import differences, to_dict, write_json, write_text
 from sit_keras.evaluation import judge
 from sit_keras.execution import Execution
 from sit_keras.memory import limit_arenas
@@ -103,7 +103,7 @@ def pretrain(
             model.network.save(run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
-            write_json(run_dir / "results.json", results)
+            write_json(run_dir / "results.json", results)  # the last: it says that all is there
         _agree(strategy, "end", "reached")  # the others stay until the chief has judged
     return results
 
@@ -152,10 +152,22 @@ def _build(config, steps_per_epoch, micro_batches):
         clip_norm=config.clip_norm,
         micro_batches=micro_batches,
     )
-    if config.initial_encoder is not None:
-        copy_weights(load_encoder(config.initial_encoder, config.model.image_size), model.encoder)
     model.compile(build_optimizer(model.trainable_variables, config, steps_per_epoch))
     return model
+
+
+def _start_from(path, encoder):
+    """Copies the weights of a saved encoder, which must be the same but for its image size."""
+    saved = load_encoder(path, encoder.config.image_size)
+    free = {"drop_path_rate": 0.0, "projection_dim": 0}  # no weight of an encoder follows from them
+    configs = (dataclasses.replace(each.config, **free) for each in (saved, encoder))
+    other = differences(*configs)
+    if other:
+        raise ValueError(
+            f"The initial encoder {path} is another network than this run's ({'; '.join(other)}): "
+            "choose its --preset, or --set=model.NAME=VALUE."
+        )
+    copy_weights(saved, encoder)
 
 
 def _fit(model, checkpoints, data, run_dir, execution):
@@ -164,6 +176,9 @@ def _fit(model, checkpoints, data, run_dir, execution):
     checkpoints.sweep()
     start_step = checkpoints.restore()
     _agree(strategy, "first step", start_step)
+    if start_step == 0 and config.initial_encoder is not None:
+        with strategy.scope():
+            _start_from(config.initial_encoder, model.encoder)
     is_chief = distribution.is_chief(strategy)
     if is_chief:
         forget_later_epochs(run_dir / "log.csv", start_step // steps)

@@ -123,21 +123,34 @@ def forget_later_epochs(log: pathlib.Path, epochs_done: int) -> None:
 
 
 def read_log(log: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the columns of a log by their names; NaN where nothing was measured.
+    """Returns the columns of a log by their names.
+
+    Args:
+        log: pathlib.Path of a `log.csv`.
+
+    Returns:
+        Arrays (epochs,) float64, NaN where nothing was measured. A line that was cut off, by a full
+        disk or because it is being written, is left out.
 
     Raises:
         ValueError: if no epoch was logged yet.
     """
     lines = log.read_text().splitlines() if log.exists() else []
-    if len(lines) < 2:
+    names, rows = lines[0].split(",") if lines else [], []
+    for line in lines[1:]:
+        try:
+            # The logger has columns for validation even where there is none.
+            row = [float("nan" if value == "NA" else value) for value in line.split(",")]
+        except ValueError:
+            continue
+        if len(row) == len(names):
+            rows.append(row)
+    if not rows:
         raise ValueError(f"No epoch is logged in {log} yet: let the first one end.")
-    names, *rows = (line.split(",") for line in lines)
-    # The logger has columns for validation even where there is none.
-    values = [[float("nan" if value == "NA" else value) for value in row] for row in rows]
-    return dict(zip(names, np.array(values).T, strict=True))
+    return dict(zip(names, np.array(rows).T, strict=True))
 
 
 def last_losses(log: pathlib.Path) -> dict[str, float]:
-    """Returns what the last line of a log says, by the names of its columns."""
+    """Returns what the last whole line of a log says, by the names of its columns."""
     last = {name: float(values[-1]) for name, values in read_log(log).items()}
     return {name: value for name, value in last.items() if not np.isnan(value)}

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 
 import tensorflow as tf
 
@@ -61,7 +62,7 @@ def summary(results: dict, run_dir: str | os.PathLike) -> str:
             f"Encoder:  {run_dir / 'encoder.keras'}",
             f"Results:  {run_dir / 'results.json'}",
             f"Pictures: {run_dir / 'sheets'}",
-            f"Next:     python -m sit_keras.visualize {run_dir}",
+            f"Next:     python -m sit_keras.visualize {shlex.quote(str(run_dir))}",
             f"          tensorboard --logdir={run_dir / 'tensorboard'}",
             f"          python evaluate.py --run={run_dir}",
             f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",

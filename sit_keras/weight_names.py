@@ -13,7 +13,10 @@ from sit_keras.backbone import SiTEncoder
 from sit_keras.config import NUM_CHANNELS
 
 # What makes up an encoder; whatever else a checkpoint holds are heads of some kind.
-_ENCODER = ("patch_embed.", "rot_token", "contrastive_token", "pos_embed", "blocks.", "norm.")
+_ENCODER = (
+    "patch_embed.", "rot_token", "contrastive_token", "cls_token", "reg_token", "pos_embed",
+    "norm_pre.", "blocks.", "norm.",
+)  # fmt: skip
 # The authors' names of what the weighting learns.
 SCALARS = {"recons_w": "reconstruction", "rot_w": "rotation", "contrastive_w": "contrastive"}
 

@@ -36,9 +36,10 @@ def golden():
 
 def cases(golden, kind):
     """The arguments in the names of the arrays of a kind, as numbers, and the arrays."""
-    for name in golden.files:
-        if name.startswith(f"{kind}/"):
-            yield [float(part) for part in name.removeprefix(f"{kind}/").split("/")], golden[name]
+    names = [name for name in golden.files if name.startswith(f"{kind}/")]
+    assert names, kind
+    for name in names:
+        yield [float(part) for part in name.removeprefix(f"{kind}/").split("/")], golden[name]
 
 
 def check(kind, ours, theirs):

@@ -135,20 +135,3 @@ def test_the_jax_loop_trains_an_encoder_for_tensorflow(tmp_path, random):
     with np.load(tmp_path / "tokens.npz") as jax_tokens:
         for name, value in tokens.items():
             np.testing.assert_allclose(value, jax_tokens[name], rtol=1e-5, atol=1e-5)
-
-
-def test_pieces_come_back(tmp_path, random, monkeypatch):
-    monkeypatch.setattr(pieces, "MAX_BYTES", 1000)
-    arrays = {
-        "a/b": random.normal(size=(17, 31)).astype("float32"),
-        "scalar": np.float32(3),
-        "bytes": random.integers(0, 256, (5, 7, 3), dtype=np.uint8),
-        "nothing": np.zeros((0, 2)),
-    }
-    pieces.write(tmp_path, arrays)
-    assert all(path.stat().st_size <= 1000 for path in tmp_path.glob("*.bin"))
-    for name, value in pieces.read(tmp_path).items():
-        np.testing.assert_array_equal(value, arrays[name])
-    (tmp_path / "0001.bin").write_bytes(b"other")
-    with pytest.raises(ValueError, match="0001.bin is missing or damaged"):
-        pieces.read(tmp_path)

@@ -12,7 +12,7 @@ from test_golden import CLOSE, golden_config, group, to_nhwc
 import sit_keras
 from sit_keras import convert
 from sit_keras.export import export
-from sit_keras.run_folder import read_settings
+from sit_keras.run_folder import read_log, read_settings
 
 torch = pytest.importorskip("torch", reason="PyTorch reads the checkpoints: pip install torch")
 pytest.importorskip("safetensors", reason="pip install safetensors")
@@ -39,6 +39,7 @@ def checkpoint(state, tmp_path_factory):
         "model_ema": {name: value / 2 for name, value in wrapped.items()},
         "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 1e-3}]},
         "epoch": 500,
+        "max_accuracy": torch.tensor(93.02),
         "args": argparse.Namespace(model="vit", lr=0.1),
     }
     torch.save(saved, path)
@@ -53,6 +54,21 @@ def assert_same(back, state):
     assert sorted(back) == sorted(state)
     for name, value in state.items():
         np.testing.assert_array_equal(back[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "legacy", "compiled"])
+def test_other_forms_of_a_file(state, tmp_path, form):
+    path, saved = tmp_path / "sit.bin", tensors(state)
+    if form == "bfloat16":
+        saved = {name: value.bfloat16() for name, value in saved.items()}
+    if form == "compiled":
+        saved = {f"_orig_mod.backbone.{name}": value for name, value in saved.items()}
+    torch.save(saved, path, _use_new_zipfile_serialization=form != "legacy")
+    about = convert.from_torch(path, tmp_path / "run", num_heads=3)
+    assert about["num_heads"] == 3 and about["kind"] == "network"
+    kernel = sit_keras.load_encoder(tmp_path / "run").get_layer("block_1").mlp_in.kernel
+    expected = state["blocks.1.mlp.fc1.weight"].T
+    np.testing.assert_allclose(kernel, expected, rtol=1e-2 if form == "bfloat16" else 0)
 
 
 def test_the_authors_network(golden_sit, state, checkpoint, tmp_path, capsys):
@@ -164,6 +180,18 @@ def test_a_vit_of_timm_is_a_start(state, tmp_path, capsys, distilled):
     np.testing.assert_array_equal(tokens.positions[:, 2:], places[:, 1 + distilled :])
 
 
+def test_another_network_is_no_start(state, tmp_path, call_train):
+    safetensors.numpy.save_file(one_token_state(state), tmp_path / "vit.safetensors")
+    convert.from_torch(tmp_path / "vit.safetensors", tmp_path / "start", num_heads=4)
+    sizes = {"patch_size": 8, "hidden_dim": 48, "num_layers": 2, "num_heads": 3, "mlp_dim": 192}
+    with pytest.raises(ValueError, match="another network .*num_heads: 4 -> 3"):
+        call_train(
+            *(f"--set=model.{name}={value}" for name, value in sizes.items()),
+            f"--set=initial_encoder={tmp_path / 'start'}",
+            f"--run_dir={tmp_path / 'run'}",
+        )
+
+
 @pytest.mark.slow
 def test_a_run_starts_from_an_encoder(state, tmp_path, call_train):
     safetensors.numpy.save_file(one_token_state(state), tmp_path / "vit.safetensors")
@@ -183,6 +211,9 @@ def test_a_run_starts_from_an_encoder(state, tmp_path, call_train):
     call_train(*command)
     assert read_settings(tmp_path / "run").initial_encoder == str(tmp_path / "start")
     start = sit_keras.load_encoder(tmp_path / "start", image_size=16)
+    convert.to_torch(tmp_path / "run", tmp_path / "back.pth")
+    alpha = read_log(tmp_path / "run" / "log.csv")["alpha_rotation"][-1]
+    np.testing.assert_allclose(read_back(tmp_path / "back.pth")["rot_w"], [2 * np.log(alpha)])
     for a, b in zip(
         start.get_weights(), sit_keras.load_encoder(tmp_path / "run").get_weights(), strict=True
     ):
@@ -244,6 +275,9 @@ def without(state, name):
         (lambda s: {**s, "norm.bias": s["norm.bias"] * np.nan}, {}, "not finite: norm.bias"),
         (lambda s: {**s, "pos_embed": s["pos_embed"][:, :-1]}, {}, "15 patches: expected 3"),
         (lambda s: s, {"num_heads": None}, "give --num_heads"),
+        (lambda s: s, {"num_heads": 0}, "num_heads must be at least 1"),
+        (lambda s: {**s, "norm_pre.bias": s["norm.bias"]}, {}, "unknown: norm_pre"),
+        (lambda s: {**s, "pos_embed": s["norm.bias"]}, {}, "no ViT of timm's layout"),
         (lambda s: s, {"num_heads": 5}, "not divisible by num_heads"),
         (lambda s: s, {"image_size": 30}, "not divisible by patch_size"),
         (lambda s: s, {"release": "2022"}, "Unknown release"),
@@ -267,6 +301,9 @@ def test_what_is_there_stays(checkpoint, tmp_path):
         convert.to_torch(tmp_path, tmp_path / "sit.h5")
     with pytest.raises(ValueError, match="No network.keras or encoder.keras"):
         convert.to_torch(tmp_path / "nothing", tmp_path / "sit.pth")
+    (tmp_path / "there.pth").write_text("mine")
+    with pytest.raises(ValueError, match="is there already"):
+        convert.to_torch(tmp_path, tmp_path / "there.pth")
     with pytest.raises(ValueError, match="--image_size is for reading"):
         convert.main([str(tmp_path), f"--output={tmp_path / 'sit.pth'}", "--image_size=32"])
 

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "sit_keras"
 STDLIB_ONLY = {
     "_version", "config", "config_json", "finetune_config", "recipes", "execution", "memory",
-    "model_card", "slurm",
+    "slurm",
 }  # fmt: skip
 CORE = {
     "layers", "backbone", "heads", "losses", "weighting", "augment", "rand_augment", "draws",

@@ -34,13 +34,19 @@ def test_a_notebook_is_its_script(name):
     assert all(cell.execution_count for cell in ran)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all of them, as people have it."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", build.SCRIPTS)
-def test_a_notebook_runs(name, tmp_path):
+def test_a_notebook_runs(name, folder):
     committed = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     notebook = build.make(name)
     begin = time.monotonic()
-    build.run(notebook, tmp_path)
+    build.run(notebook, folder)
     assert time.monotonic() - begin < build.MAX_SECONDS
     errors = [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
     assert not errors

@@ -108,6 +108,7 @@ def test_modules_know_the_flags_they_are_given(module, capsys):
 
 RUN_AS_THEY_STAND = (
     "evaluate.py --run=runs/digits-digits-seed0",
+    "-m sit_keras.visualize runs/digits-digits-seed0",
     "export.py --run=runs/digits-digits-seed0",
     "export.py --verify=exports/digits-digits-seed0/1",
     "-m sit_keras.convert runs/digits-digits-seed0 --output=sit.pth",
@@ -116,10 +117,10 @@ RUN_AS_THEY_STAND = (
 
 @pytest.mark.slow
 def test_commands_run_as_they_stand(tmp_path, monkeypatch, call_train):
-    pytest.importorskip("torch", reason="convert needs PyTorch: pip install torch")
     monkeypatch.chdir(tmp_path)
     call_train("--epochs=2", "--steps_per_epoch=2", "--warmup_epochs=0")
-    for command in RUN_AS_THEY_STAND:
+    has_torch = importlib.util.find_spec("torch") is not None
+    for command in RUN_AS_THEY_STAND if has_torch else RUN_AS_THEY_STAND[:-1]:
         assert f"python {command}" in README
         first, *rest = shlex.split(command)
         program = [first] if first == "-m" else [str(ROOT / first)]

@@ -1,5 +1,6 @@
 """Attention against NumPy; every picture of a run; one page that needs no network."""
 
+import json
 import re
 import shutil
 
@@ -10,10 +11,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_golden import golden_config, group, to_nhwc
 
-from sit_keras import build_encoder, weight_names
-from sit_keras.attention import attention, attention_maps, rollout
-from sit_keras.data import load_source
+from sit_keras import build_encoder, visualize, weight_names
+from sit_keras.attention import attention, attention_maps, follow
+from sit_keras.config import CorruptionConfig
+from sit_keras.data import TwoViews, load_source, step_views
+from sit_keras.evaluation import evaluate
 from sit_keras.run_folder import read_log
+from sit_keras.visualize import pictures
 from sit_keras.visualize.__main__ import main
 
 
@@ -29,45 +33,57 @@ def softmax(x):
     return x / x.sum(axis=-1, keepdims=True)
 
 
-def test_attention_of_the_first_block(golden_sit, encoder):
-    """From the authors' own weights, head by head."""
-    state, images = group(golden_sit, "state/"), to_nhwc(golden_sit["in/x1"])
-    patches = keras.Model(encoder.input, encoder.get_layer("prefix_tokens").output)
-    x = np.asarray(patches(images), np.float64)
+def attention_by_numpy(state, block, x, num_heads):
+    """Softmax of query and key, head by head, from the authors' own weights."""
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    x = x * state["blocks.0.norm1.weight"] + state["blocks.0.norm1.bias"]
-    qkv = x @ state["blocks.0.attn.qkv.weight"].T + state["blocks.0.attn.qkv.bias"]
-    width, heads = x.shape[-1], encoder.config.num_heads
-    size = width // heads
-    found = np.asarray(attention(encoder, images))
-    for head in range(heads):
+    x = x * state[f"blocks.{block}.norm1.weight"] + state[f"blocks.{block}.norm1.bias"]
+    name = f"blocks.{block}.attn.qkv"
+    qkv = x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+    width, size = x.shape[-1], x.shape[-1] // num_heads
+    for head in range(num_heads):
         query = qkv[..., head * size : (head + 1) * size]
         key = qkv[..., width + head * size : width + (head + 1) * size]
-        expected = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(size))
-        np.testing.assert_allclose(found[:, 0, head], expected, atol=1e-5)
-    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+        yield softmax(query @ key.transpose(0, 2, 1) / np.sqrt(size))
+
+
+def test_attention_of_each_block(golden_sit, encoder):
+    state, images = group(golden_sit, "state/"), to_nhwc(golden_sit["in/x1"])
+    before = ["prefix_tokens", "block_0"]  # whose output each block is given
+    found = [np.asarray(weights) for weights in attention(encoder, images)]
+    assert len(found) == len(before) == encoder.config.num_layers
+    for number, layer in enumerate(before):
+        tokens = keras.Model(encoder.input, encoder.get_layer(layer).output)
+        x = np.asarray(tokens(images), np.float64)
+        expected = list(attention_by_numpy(state, number, x, encoder.config.num_heads))
+        np.testing.assert_allclose(found[number], np.stack(expected, axis=1), atol=1e-5)
 
 
 def test_rollout_by_loops(random):
-    weights = softmax(random.normal(size=(2, 3, 4, 5, 5))).astype("float32")  # (B, L, A, T, T)
-    for image, found in zip(weights, np.asarray(rollout(weights)), strict=True):
+    blocks = softmax(random.normal(size=(3, 2, 4, 5, 5))).astype("float32")  # (L, B, A, T, T)
+    found = None
+    for weights in blocks:
+        found = follow(weights, found)
+    for image in range(2):
         flow = np.eye(5)
-        for block in image:
+        for block in blocks[:, image]:
             flow = (sum(block) / len(block) + np.eye(5)) / 2 @ flow
-        np.testing.assert_allclose(found, flow, atol=1e-6)
+        np.testing.assert_allclose(found[image], flow, atol=1e-6)
 
 
 def test_maps_are_the_tokens_rows(golden_sit, encoder):
     images = to_nhwc(golden_sit["in/x1"])
-    weights = np.asarray(attention(encoder, images))
-    rows, columns = encoder.config.grid
+    flow = None
+    for last in attention(encoder, images):
+        flow = follow(last, flow)
+    _, columns = encoder.config.grid
+    maps = attention_maps(encoder, images)
     for place, token in enumerate(("rotation", "contrastive")):
-        heads = np.asarray(attention_maps(encoder, images)[token]["heads"])
-        assert heads.shape[2:] == (rows, columns)
         row, column = 1, 2
-        np.testing.assert_array_equal(
-            heads[:, :, row, column], weights[:, -1, :, place, 2 + row * columns + column]
-        )
+        patch = 2 + row * columns + column
+        heads, rollout = (np.asarray(maps[token][name]) for name in ("heads", "rollout"))
+        assert heads.shape[2:] == rollout.shape[1:] == encoder.config.grid
+        np.testing.assert_array_equal(heads[:, :, row, column], last[:, :, place, patch])
+        np.testing.assert_array_equal(rollout[:, row, column], flow[:, place, patch])
 
 
 def test_flops_are_what_tensorflow_counts(golden_sit, encoder):
@@ -111,8 +127,15 @@ def check_pictures(run, expected):
 def test_a_run_is_drawn(tmp_path, call_train, capsys):
     run = tmp_path / "run"
     call_train(*SHORT, f"--run_dir={run}")
+    evaluate(run)
+    (run / "evaluation" / "other").mkdir()
+    found = json.loads((run / "evaluation" / "digits" / "results.json").read_text())
+    other = {**found, "fingerprint": "of another epoch"}
+    (run / "evaluation" / "other" / "results.json").write_text(json.dumps(other))
     main([str(run)])
     page = check_pictures(run, PICTURES)
+    assert "Evaluation: digits" in page and "20 neighbours" in page and "effective rank" in page
+    assert "Evaluation: other" not in page and "144 held-out images" in page
     assert "linear probe" in page and "learning_rate" in page and "epochs" in page
     assert str(run / "report.html") in capsys.readouterr().out
     card = (run / "model_card.md").read_text()
@@ -154,9 +177,35 @@ def test_photos_without_labels_and_one_task(tmp_path, call_train):
         "--holdout=0",
         f"--run_dir={run}",
     )
-    main([str(run)])
-    check_pictures(run, PICTURES - {"reconstructions", "rotations"})
-    assert "no labels to judge it by" in (run / "model_card.md").read_text()
+    moved = photos.rename(tmp_path / "moved <b>&'")
+    main([str(run), f"--dataset=folder:{moved}"])
+    page = check_pictures(run, PICTURES - {"reconstructions", "rotations"})
+    assert "log(alpha)" not in page  # of weights that are fixed
+    assert "Training images and their nearest" in page
+
+
+def test_alone_and_together_a_corruption_is_the_same(tmp_path, monkeypatch):
+    """With one kind of corruption, its row in the gallery is the row of all."""
+    seen = {}
+    monkeypatch.setattr(pictures.visualize, "corruption_gallery", lambda rows, _: seen.update(rows))
+    config = CorruptionConfig(grey=False, blur=False, drop=0.3, replace=0.0)
+    two_views = TwoViews(16, corruption=config, seed=4)
+    images = load_source("digits").train
+    views = next(iter(step_views(images, two_views, 8, 0, 1)))
+    pictures._corruptions(two_views, views, tmp_path)
+    assert list(seen) == ["clean", "drop", "all"]
+    np.testing.assert_array_equal(seen["drop"], seen["all"])
+    assert np.abs(seen["drop"] - seen["clean"]).max() > 0.1
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_names_are_shown_as_they_are(tmp_path, random, collapsed):
+    names = ("_misc", "price $5_$ a", r"a$\frac$b")
+    labels = np.arange(30) % 3
+    features = np.ones((30, 4)) if collapsed else random.normal(size=(30, 4))
+    visualize.feature_map(features, labels, names, tmp_path / "map.png")
+    visualize.confusion_sheet(np.eye(3, dtype=int), names, tmp_path / "confusion.png")
+    assert all((tmp_path / name).exists() for name in ("map.png", "confusion.png"))
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -6,6 +6,8 @@ python -m sit_keras.visualize runs/digits-digits-seed0
 import argparse
 import sys
 
+import tensorflow as tf
+
 from sit_keras.visualize.pictures import draw_pictures
 from sit_keras.visualize.report import write_report
 
@@ -17,10 +19,13 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", help="a run folder of train.py, finished or not")
+    parser.add_argument("--dataset", help="where its images lie now, if not where they lay")
     parser.add_argument("--data_dir", help="folder of TFDS. Default: ~/tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="download a missing data set")
     options = parser.parse_args(argv)
-    pictures = draw_pictures(options.run, options.data_dir, options.download)
+    for gpu in tf.config.list_physical_devices("GPU"):  # a training may have it too
+        tf.config.experimental.set_memory_growth(gpu, True)
+    pictures = draw_pictures(options.run, options.dataset, options.data_dir, options.download)
     for picture in pictures:
         print(f"{picture.path}: {picture.caption}")
     print(f"\nReport: {write_report(options.run, pictures)}   (open it in a browser)")

@@ -18,6 +18,7 @@ def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None
         log: the columns of `log.csv`; epochs, from 0, are its `epoch`.
         path: of the PNG.
     """
+    log = {name: values for name, values in log.items() if not np.isnan(values).all()}
     panels = {
         "total loss": [n for n in ("loss", "val_loss") if n in log],
         "raw losses": [n for task in TASKS for n in (task, f"val_{task}") if n in log],
@@ -76,8 +77,9 @@ def confusion_sheet(
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
     if count <= 40:  # more names cannot be read
-        axes.set_xticks(range(count), class_names, rotation=90, fontsize=7)
-        axes.set_yticks(range(count), class_names, fontsize=7)
+        plain = {"fontsize": 7, "parse_math": False}  # a $ is a $
+        axes.set_xticks(range(count), class_names, rotation=90, **plain)
+        axes.set_yticks(range(count), class_names, **plain)
     if count <= 12:
         for (i, j), number in np.ndenumerate(confusion):
             colour = "white" if shares[i, j] > 0.5 else "black"
@@ -101,18 +103,27 @@ def feature_map(
         path: of the PNG.
         seed: int.
     """
-    perplexity = min(30, max(1, (len(features) - 1) // 3))
-    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    if len(features) > 3 and np.ptp(features, axis=0).max() > 1e-6:
+        perplexity = min(30, (len(features) - 1) / 3)
+        plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    else:
+        plane = np.zeros((len(features), 2))  # collapsed to a point, on which scikit-learn dies
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
     unlabelled = plane[labels < 0]
     axes.scatter(*unlabelled.T, s=8, color="grey")
-    for index, name in enumerate(class_names):
-        points = plane[labels == index]
-        axes.scatter(*points.T, s=8, color=colours(index % colours.N), label=name)
+    dots = [
+        axes.scatter(*plane[labels == index].T, s=8, color=colours(index % colours.N))
+        for index in range(len(class_names))
+    ]
     if 0 < len(class_names) <= 20:
-        figure.legend(loc="outside right upper", fontsize=8, markerscale=2)
+        # Given by hand: a name of its own may begin with an underscore.
+        legend = figure.legend(
+            dots, class_names, loc="outside right upper", fontsize=8, markerscale=2
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     axes.set_axis_off()
     figure.savefig(path, dpi=120)
 

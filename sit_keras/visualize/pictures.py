@@ -45,12 +45,16 @@ class Picture:
 
 
 def draw_pictures(
-    run: str | os.PathLike, data_dir: str | None = None, download: bool = False
+    run: str | os.PathLike,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
 ) -> list[Picture]:
     """Draws whatever can be seen of a run into its folder `pictures`, and for TensorBoard.
 
     Args:
         run: a run folder of train.py, finished or not.
+        dataset: str or None. Where the images lie now, if not where they lay in training.
         data_dir, download: as for `sit_keras.data.load_source`.
 
     Returns:
@@ -62,42 +66,47 @@ def draw_pictures(
     run = pathlib.Path(run)
     if not (run / "config.json").exists():
         raise ValueError(f"No run at {run}: expected a folder of train.py, with a config.json.")
-    config, encoder = read_settings(run), load_encoder(run)
+    config, encoder, log = read_settings(run), load_encoder(run), read_log(run / "log.csv")
+    config = dataclasses.replace(config, dataset=dataset or config.dataset)
     data = RunData.load(config, data_dir, download)
     shown = data.held_out if len(data.held_out) >= SHOWN else data.train
+    seen = shown is data.train
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    pictures = [_curves(run, folder)]
-    views = _views(data, shown)
-    pictures.append(_corruptions(data.two_views, views, folder))
+    pictures = [_curves(log, config, folder)]
+    # Views that the training did not draw.
+    two_views = dataclasses.replace(data.two_views, seed=config.seed + 1)
+    views = next(iter(step_views(shown, two_views, min(BATCH, len(shown)), 0, 1)))
+    pictures.append(_corruptions(two_views, views, folder))
     if (run / "network.keras").exists():
         network = keras.saving.load_model(run / "network.keras", compile=False)
         if "reconstruction" in config.tasks:
-            pictures.append(_reconstructions(network, config, views, folder))
+            pictures.append(_reconstructions(network, config, views, seen, folder))
         if "rotation" in config.tasks:
-            pictures.append(_rotations(network, config, shown, folder))
+            pictures.append(_rotations(network, config, shown, seen, folder))
     pictures += _attention(encoder, config, shown, folder)
     pictures += _features(encoder, data, shown, folder)
-    log = PictureLog(run / "tensorboard" / "pictures")
+    board, epoch = PictureLog(run / "tensorboard" / "pictures"), int(log["epoch"][-1])
     for picture in pictures:
-        log.add(picture.path, picture.path.stem, step=0, caption=picture.caption)
+        board.add(picture.path, picture.path.stem, epoch, picture.caption)
     return pictures
 
 
-def _curves(run, folder) -> Picture:
+def _curves(log: dict[str, np.ndarray], config: RunConfig, folder) -> Picture:
     path = folder / "curves.png"
-    visualize.training_curves(read_log(run / "log.csv"), path)
-    return Picture(
-        path,
-        "What was measured after each epoch; dashed on held-out images. The total loss adds "
-        "log(alpha) of each task, so it may be negative: watch the raw losses.",
-    )
+    visualize.training_curves(log, path)
+    caption = "What was measured after each epoch; dashed, on the validation views."
+    if config.weighting == "uncertainty":
+        caption += (
+            " The total loss adds log(alpha) of each task, so it may be negative: watch the raw "
+            "losses."
+        )
+    return Picture(path, caption)
 
 
-def _views(data: RunData, shown: ImageSet) -> dict[str, tf.Tensor]:
-    """A batch of views that the training did not see."""
-    others = dataclasses.replace(data.two_views, seed=data.config.seed + 1)
-    return next(iter(step_views(shown, others, min(BATCH, len(shown)), 0, 1)))
+def _of_images(seen: bool) -> str:
+    """How captions call the images, of which too few may have been held out."""
+    return "training images (too few were held out)" if seen else "held-out images"
 
 
 def _first_views(values):
@@ -125,7 +134,7 @@ def _corruptions(two_views: TwoViews, views, folder) -> Picture:
     )
 
 
-def _reconstructions(network, config: RunConfig, views, folder) -> Picture:
+def _reconstructions(network, config: RunConfig, views, seen: bool, folder) -> Picture:
     clean, corrupted = _first_views(views["clean"]), _first_views(views["corrupted"])
     outputs = network(corrupted, training=False)
     turns = np.argmax(outputs["rotation"], axis=1) if "rotation" in config.tasks else None
@@ -138,10 +147,11 @@ def _reconstructions(network, config: RunConfig, views, folder) -> Picture:
         turns,
         path,
     )
-    return Picture(path, "What the reconstruction head makes of spoilt views it never saw.")
+    caption = f"What the reconstruction head makes of spoilt views of {_of_images(seen)}."
+    return Picture(path, caption)
 
 
-def _rotations(network, config: RunConfig, shown: ImageSet, folder) -> Picture:
+def _rotations(network, config: RunConfig, shown: ImageSet, seen: bool, folder) -> Picture:
     images = _images(shown.subset(MAX_TURNED, config.seed), config)
     counts = np.zeros((NUM_ROTATIONS, NUM_ROTATIONS), int)
     for turns in range(NUM_ROTATIONS):
@@ -154,8 +164,8 @@ def _rotations(network, config: RunConfig, shown: ImageSet, folder) -> Picture:
     visualize.confusion_sheet(counts, names, path)
     return Picture(
         path,
-        f"Which way up the rotation head takes {len(images)} clean images to be, each turned four "
-        f"ways (clockwise); {np.trace(counts) / counts.sum():.0%} are right.",
+        f"Which way up the rotation head takes {len(images)} {_of_images(seen)} to be, not spoilt, "
+        f"each turned four ways (clockwise); {np.trace(counts) / counts.sum():.0%} are right.",
     )
 
 
@@ -199,7 +209,8 @@ def _features(encoder: SiTEncoder, data: RunData, shown: ImageSet, folder) -> li
     similarity = unit(asked_tokens[chosen]) @ unit(bank_tokens).T
     if own:
         similarity[np.arange(len(chosen)), chosen] = -1
-    nearest = np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]  # (SHOWN, NEIGHBOURS)
+    count = min(NEIGHBOURS, len(bank) - own)
+    nearest = np.argsort(-similarity, axis=1)[:, :count]  # (SHOWN, NEIGHBOURS)
     near_path = folder / "neighbours.png"
     labels = asked.labels[chosen], bank.labels[nearest]
     has_labels = all((each != NO_LABEL).all() for each in labels)

@@ -7,8 +7,10 @@ import os
 import pathlib
 import typing
 
+from sit_keras.backbone import load_encoder
 from sit_keras.config import RunConfig
-from sit_keras.config_json import flat
+from sit_keras.config_json import flat, write_text
+from sit_keras.evaluation.once import fingerprint
 from sit_keras.evaluation.verdict import KINDS
 from sit_keras.recipes import recipe
 from sit_keras.run_folder import finished_results, read_log, read_settings
@@ -43,9 +45,9 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     title = f"{config.dataset}, {config.preset}, seed {config.seed}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{html.escape(_summary(config, run, results))}</p>",
+        f"<p>{html.escape(_summary(config, run))}</p>",
         *_verdict(results),
-        *_evaluations(run / "evaluation"),
+        *_evaluations(run),
         "<h2>Pictures</h2>",
         *(_figure(picture.path, picture.caption) for picture in pictures),
         *_sheets(run / "sheets"),
@@ -56,15 +58,14 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     ]
     path = run / "report.html"
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
-    path.write_text("\n".join(["<!doctype html>", head, *parts]) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(["<!doctype html>", head, *parts]) + "\n")
     return path
 
 
-def _summary(config, run, results):
+def _summary(config, run):
     epochs = len(read_log(run / "log.csv")["epoch"])
-    done = f"{epochs} of {config.epochs} epochs, {', '.join(config.tasks)}"
-    took = f"; {results['train_seconds']:.0f} s" if "train_seconds" in results else ""
-    return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}{took}."
+    done = f"{epochs} of {config.epochs} epochs by {', '.join(config.tasks)}"
+    return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
 
 
 def _verdict(results):
@@ -79,20 +80,32 @@ def _verdict(results):
     return ["<h2>Verdict</h2>", _table(rows, (heading, "linear probe", "nearest neighbours"))]
 
 
-def _evaluations(folder):
-    """What evaluate.py found of this run."""
-    parts = []
-    for path in sorted(folder.glob("*/results.json")):
+def _evaluations(run):
+    """What evaluate.py found of this encoder."""
+    mark, parts = fingerprint(load_encoder(run).get_weights()), []
+    for path in sorted(run.glob("evaluation/*/results.json")):
         found = json.loads(path.read_text())
-        rows = [
-            (name, _percent(found[name]["accuracy"]))
-            for name in ("linear", "augmented", "finetune")
-            if name in found
-        ]
-        rows += [(f"{k} neighbours", _percent(value)) for k, value in found.get("knn", {}).items()]
-        parts += [f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>", _table(rows)]
+        if found["fingerprint"] != mark:
+            continue  # of another epoch, or of new weights
+        parts += [f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>", _table(_findings(found))]
         parts += [_figure(picture, picture.stem) for picture in sorted(path.parent.glob("*.png"))]
     return parts
+
+
+def _findings(found):
+    """The numbers of an evaluation, as rows."""
+    for name in ("linear", "augmented", "finetune"):
+        if name in found:
+            yield name, _percent(found[name]["accuracy"])
+    for k, value in found.get("knn", {}).items():
+        if k != "features":
+            yield f"{k} neighbours", _percent(value)
+    for share, row in found.get("fewshot", {}).items():
+        accuracies = f"{_percent(row['finetuned'])}, then {_percent(row['linear'])}"
+        yield f"fewshot, {float(share):.0%} of the labels", accuracies
+    for name, value in found.get("health", {}).items():
+        if isinstance(value, float):
+            yield name.replace("_", " "), f"{value:.3f}"
 
 
 def _sheets(folder):
