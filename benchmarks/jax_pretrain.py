@@ -162,7 +162,7 @@ def train(
         if over or step == total or now - saved > SAVE_SECONDS:
             pretraining.load(state)
             save(pretraining, step, output, images_id)
-            write_text(log, "\n".join(lines) + "\n")
+            write_text(log, "".join(f"{line}\n" for line in lines))
             state, saved = pretraining.state(), now
         if over and step < total:
             print(f"Stopped after {step:,} steps: give the same command again to go on.")

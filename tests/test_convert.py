@@ -10,7 +10,7 @@ import pytest
 from test_golden import CLOSE, golden_config, group, to_nhwc
 
 import sit_keras
-from sit_keras import convert
+from sit_keras import convert, weight_names
 from sit_keras.export import export
 from sit_keras.run_folder import read_log, read_settings
 
@@ -137,8 +137,8 @@ def test_positions_are_resized_as_in_pytorch(golden_sit, checkpoint, tmp_path):
 
 def test_a_finetuned_classifier(golden_sit, state, tmp_path):
     heads = group(golden_sit, "classify/state/")
-    encoder = {k: v for k, v in state.items() if not k.startswith(("rot_head", "contrastive_head"))}
-    del encoder["convTrans.weight"], encoder["convTrans.bias"]
+    other = ("rot_head", "contrastive_head", "convTrans", *weight_names.SCALARS)
+    encoder = {name: value for name, value in state.items() if not name.startswith(other)}
     torch.save({"model": tensors({**encoder, **heads})}, tmp_path / "tuned.pth")
     about = convert.from_torch(tmp_path / "tuned.pth", tmp_path / "run", num_heads=3)
     assert about["kind"] == "classifier"
