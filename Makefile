@@ -3,14 +3,17 @@
 train:  ## pre-train on the embedded digits
 	python train.py
 
+# Two processes: most of a test's time is TensorFlow tracing, on one core.
+PYTEST = python -m pytest -n 2 --dist=worksteal
+
 test:  ## every test
-	python -m pytest
+	$(PYTEST)
 
 test-fast:  ## what takes seconds: under two minutes in all
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow:  ## whole runs, real images, several processes
-	python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint:
 	ruff check .

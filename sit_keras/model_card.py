@@ -33,7 +33,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         "Trained on": f"{num_images:,} images of {config.dataset}, without labels",
         "Tasks": f"{', '.join(config.tasks)}; weights: {config.weighting}",
         "Trained for": f"{config.epochs} epochs, {results['steps']:,} steps of "
-        f"{config.batch_size} images, {results['train_seconds']:,.0f} s",
+        f"{config.batch_size} images",
         "Seed": str(config.seed),
         "Made with": f"SiT-Keras {VERSION}; every setting is in `config.json`",
     }
@@ -74,16 +74,16 @@ def _accuracy(results):
 
 
 def _limits(config):
-    start = config.initial_encoder
+    sources = f"{config.dataset} alone"
+    if config.initial_encoder is not None:
+        sources = f"{config.dataset}, and from whatever `{config.initial_encoder}` had learned from"
     lines = [
-        f"It learned from {config.dataset} alone. On other images, measure first:\n"
-        "  `python evaluate.py --run=... --dataset=...`.",
+        f"It learned from {sources}. On other images, measure first: "
+        "`python evaluate.py --run=... --dataset=...`.",
         "What those images show too often or not at all, it knows too well or not at all. Nothing "
-        "was\n  measured about that, nor about fairness to people who are on them.",
+        "was measured about that, nor about fairness to people who are on them.",
         "Its weights come from images that have terms of use of their own.",
     ]
-    if start is not None:
-        lines[0] = lines[0].replace(" alone.", f" and from whatever `{start}` had learned from.")
     if "rotation" in config.tasks:
         lines.append("It tells which way up an image lies, so turned images look different to it.")
     return ["## Limits\n", *(f"- {line}" for line in lines), ""]
