@@ -41,6 +41,7 @@ from sit_keras.config_json import (  # noqa: E402
 MEASURED_CALLS = 5
 MAX_STATES = 2
 SAVE_SECONDS = 300
+SAVING_SECONDS = 30  # kept back for the last save
 MAX_SKIPPED = 10  # steps in a row whose gradient is not finite
 BEGIN = time.monotonic()
 
@@ -107,10 +108,13 @@ def restore(pretraining: Pretraining, output: pathlib.Path, images_id: str) -> i
 
 
 def save(pretraining: Pretraining, step: int, output: pathlib.Path, images_id: str) -> None:
-    """Writes a state from which the run can go on, and removes older ones."""
-    pieces.write(output / "states" / f"{step:08d}", pretraining.named(), images=images_id)
-    for old in sorted((output / "states").iterdir())[:-MAX_STATES]:
-        shutil.rmtree(old)
+    """Writes a state from which the run can go on, and removes older and unreadable ones."""
+    here = output / "states" / f"{step:08d}"
+    pieces.write(here, pretraining.named(), images=images_id)
+    states = sorted((output / "states").iterdir())
+    done = states.index(here) + 1  # what lies beyond could not be read, or this were not here
+    for other in (*states[: max(0, done - MAX_STATES)], *states[done:]):
+        shutil.rmtree(other)
 
 
 def train(
@@ -134,9 +138,9 @@ def train(
     measured, longest, skipped = [], 0.0, 0
     while step < total:
         length = min(steps_per_call, steps_per_epoch - step % steps_per_epoch)
-        if length not in calls:
+        is_new, call_begin = length not in calls, time.monotonic()
+        if is_new:
             calls[length] = pretraining.compiled(length)
-        call_begin = time.monotonic()
         state, values = calls[length](state, step)
         measured.append(jax.device_get(values))
         step += length
@@ -145,11 +149,13 @@ def train(
         if skipped >= MAX_SKIPPED:
             nan = [name for name, value in measured[-1].items() if not np.isfinite(value[-1])]
             raise ArithmeticError(
-                f"The last {skipped} steps up to {step:,} were not finite ({', '.join(nan)}): "
-                f"lower the learning rate. The last state saved is in {output / 'states'}."
+                f"The last {skipped} steps up to {step:,} were not finite "
+                f"({', '.join(nan) or 'the gradient'}): lower the learning rate. The last state "
+                f"saved is in {output / 'states'}."
             )
         now = time.monotonic()
-        longest = max(longest, now - call_begin)
+        if not is_new:  # the first of a length compiles it
+            longest = max(longest, now - call_begin)
         if step % steps_per_epoch == 0:
             pretraining.load(state)
             row = _row(pretraining, step, measured, now - epoch_begin)
@@ -158,7 +164,8 @@ def train(
             print(" | ".join(f"{name} {value:.4g}" for name, value in row.items()))
             print(share_of(rate, pretraining.config, row["views_per_second"]), flush=True)
             state, measured, epoch_begin = pretraining.state(), [], now
-        over = max_minutes is not None and now - BEGIN + 2 * longest > 60 * max_minutes
+        spare = 2 * longest + SAVING_SECONDS
+        over = max_minutes is not None and now - BEGIN + spare > 60 * max_minutes
         if over or step == total or now - saved > SAVE_SECONDS:
             pretraining.load(state)
             save(pretraining, step, output, images_id)
@@ -173,8 +180,7 @@ def train(
 
 
 def _row(pretraining, step, measured, seconds):
-    """What is known of an epoch, in the columns of train.py's log."""
-    config, steps = pretraining.config, pretraining.steps_per_epoch
+    """What is known of an epoch, or of its rest after a stop, in the columns of train.py's log."""
     weighting = pretraining.weighting
     columns = {name: np.concatenate([each[name] for each in measured]) for name in measured[0]}
     # A step that was left out has no loss to be averaged.
@@ -184,9 +190,10 @@ def _row(pretraining, step, measured, seconds):
     }
     alphas = {f"alpha_{task}": value for task, value in weighting.alphas().items()}
     weights = {f"weight_{task}": value for task, value in weighting.task_weights().items()}
-    row = {"epoch": step // steps - 1, **means, **alphas, **weights}
+    row = {"epoch": step // pretraining.steps_per_epoch - 1, **means, **alphas, **weights}
     row["learning_rate"] = pretraining.optimizer.learning_rate
-    row["views_per_second"] = pretext_views.NUM_VIEWS * config.batch_size * steps / seconds
+    views = pretext_views.NUM_VIEWS * pretraining.config.batch_size * len(columns["loss"])
+    row["views_per_second"] = views / seconds
     return {name: float(value) for name, value in row.items()}
 
 

@@ -145,7 +145,7 @@ def _choose(saved, weights, path):
         raise ValueError(f"{path} holds a {type(saved).__name__}, expected weights by name.")
     groups = [name for name, value in saved.items() if isinstance(value, dict) and _arrays(value)]
     chosen = "model" if weights is None else weights
-    if weights is None and chosen not in groups and _arrays(saved):
+    if weights is None and not groups and _arrays(saved):
         return None, _arrays(saved)
     if chosen not in groups:
         raise ValueError(
@@ -174,8 +174,8 @@ def _with_two_tokens(state):
     second = state.pop("dist_token", None)
     state["rot_token"] = class_token
     state["contrastive_token"] = class_token if second is None else second
-    if second is None and "pos_embed" in state:
-        positions = state["pos_embed"]  # (1, 1 + N, D)
+    positions = state.get("pos_embed")  # (1, 1 + N, D)
+    if second is None and positions is not None and positions.ndim == 3:
         state["pos_embed"] = np.concatenate([positions[:, :1], positions], axis=1)
     return state
 
@@ -290,7 +290,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     source = pathlib.Path(options.source)
     if source.is_dir() or source.suffix == ".keras":
-        given = [n for n in ("weights", "num_heads", "image_size") if getattr(options, n)]
+        given = [
+            n for n in ("weights", "num_heads", "image_size") if getattr(options, n) is not None
+        ]
         if given:
             raise ValueError(
                 f"--{given[0]} is for reading PyTorch files; {options.source} is none."

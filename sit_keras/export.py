@@ -105,12 +105,15 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
 
 def _card(run, about) -> str:
     """The model card, with that of the run, in whose folder a fine-tuning lies too."""
-    folder = run if run.is_dir() else run.parent
-    cards = [each / CARD for each in (folder, *folder.resolve().parents[:3])]
-    card = next((each.read_text("utf-8") for each in cards if each.exists()), None)
-    converted = folder / "conversion.json"
-    conversion = json.loads(converted.read_text()) if converted.exists() else None
-    return export_card(about, card, conversion)
+    home = (run if run.is_dir() else run.parent).resolve()
+    while "evaluation" in home.parts:
+        home = home.parent
+    card, conversion = home / CARD, home / "conversion.json"
+    return export_card(
+        about,
+        card.read_text("utf-8") if card.exists() else None,
+        json.loads(conversion.read_text()) if conversion.exists() else None,
+    )
 
 
 def verify_export(path: str | os.PathLike) -> str:

@@ -101,15 +101,13 @@ def load_network(run: str | os.PathLike) -> keras.Model:
         raise ValueError(f"No config.json in {run}: expected a run folder with {WEIGHTS}/ in it.")
     config = load_json(RunConfig, run / "config.json", extra=["versions"])
     arrays, network = read(run / WEIGHTS), build_ssl_model(config.model)
-    wrong = [
-        weight.path
-        for weight in network.weights
-        if weight.path not in arrays or arrays[weight.path].shape != tuple(weight.shape)
-    ]
-    if wrong or len(arrays) != len(network.weights):
+    wanted = {weight.path: tuple(weight.shape) for weight in network.weights}
+    found = {name: array.shape for name, array in arrays.items()}
+    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    if wrong:
         raise ValueError(
-            f"The pieces in {run / WEIGHTS} are not those of its config.json: {len(arrays)} arrays "
-            f"for {len(network.weights)} weights, {', '.join(wrong[:4]) or 'none'} do not fit."
+            f"The pieces in {run / WEIGHTS} are not those of its config.json: {len(wrong)} of "
+            f"{len(wanted)} weights do not fit, such as {', '.join(wrong[:4])}."
         )
     for weight in network.weights:
         weight.assign(arrays[weight.path])

@@ -135,7 +135,8 @@ def read_log(log: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if no epoch was logged yet.
     """
-    lines = log.read_text().splitlines() if log.exists() else []
+    # The last part is what follows the last end of a line: nothing, or a line cut off.
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
     names, rows = lines[0].split(",") if lines else [], []
     for line in lines[1:]:
         try:

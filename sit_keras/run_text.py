@@ -55,6 +55,7 @@ def announce(data: RunData) -> None:
 def summary(results: dict, run_dir: str | os.PathLike) -> str:
     """Returns the results of a run for people, with where they lie and what to do next."""
     run_dir = pathlib.Path(run_dir)
+    quoted = shlex.quote(str(run_dir))
     lines = ["", verdict_table(results), ""] if "linear_accuracy" in results else [""]
     return "\n".join(
         [
@@ -62,9 +63,9 @@ def summary(results: dict, run_dir: str | os.PathLike) -> str:
             f"Encoder:  {run_dir / 'encoder.keras'}",
             f"Results:  {run_dir / 'results.json'}",
             f"Pictures: {run_dir / 'sheets'}",
-            f"Next:     python -m sit_keras.visualize {shlex.quote(str(run_dir))}",
-            f"          tensorboard --logdir={run_dir / 'tensorboard'}",
-            f"          python evaluate.py --run={run_dir}",
+            f"Next:     python -m sit_keras.visualize {quoted}",
+            f"          tensorboard --logdir={shlex.quote(str(run_dir / 'tensorboard'))}",
+            f"          python evaluate.py --run={quoted}",
             f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",
         ]
     )

@@ -27,7 +27,7 @@ def read(path: str | os.PathLike) -> dict[str, typing.Any]:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"No file at {path}: expected one of PyTorch, or .safetensors.")
+        raise ValueError(f"No file at {path}: expected one of PyTorch or .safetensors (or a run).")
     load = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
         return load(path)

@@ -282,6 +282,7 @@ def without(state, name):
         (lambda s: s, {"image_size": 30}, "not divisible by patch_size"),
         (lambda s: s, {"release": "2022"}, "Unknown release"),
         (lambda s: {}, {}, "no weights under 'model'"),
+        (lambda s: one_token_state(s) | {"pos_embed": s["norm.bias"]}, {}, "no ViT of timm's"),
     ],
 )
 def test_what_does_not_fit_is_refused(state, tmp_path, change, settings, message):

@@ -3,6 +3,7 @@
 import dataclasses
 
 from sit_keras import recipe
+from sit_keras.export import _card
 from sit_keras.model_card import export_card, run_card
 
 RESULTS = {"steps": 1600, "train_seconds": 90.0}
@@ -51,3 +52,18 @@ def test_the_card_of_an_export():
     unknown = export_card(CONTRACT, None, {"source": "deit.pth", "kind": "start"})
     assert "converted from `deit.pth`" in unknown and "not the source's" in unknown
     assert "Nothing is known here" in export_card(CONTRACT)
+
+
+def test_an_export_finds_the_card_of_its_own_run_alone(tmp_path):
+    """A fine-tuning lies in the folder of its run; a card further up is somebody else's."""
+    run = tmp_path / "runs" / "mine"
+    tuned = run / "evaluation" / "digits" / "fewshot" / "10-percent"
+    tuned.mkdir(parents=True)
+    (tmp_path / "runs" / "model_card.md").write_text("# of another")
+    assert "Nothing is known here" in _card(run, CONTRACT)
+    (run / "model_card.md").write_text("# mine")
+    (run / "conversion.json").write_text('{"source": "sit.pth", "kind": "network"}')
+    for path in (run, run / "encoder.keras", tuned, tuned / "encoder.keras"):
+        path.touch()
+        card = _card(path, CONTRACT)
+        assert "mine" in card and "converted from `sit.pth`" in card and "another" not in card

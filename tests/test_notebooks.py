@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, and are those that their scripts make."""
 
 import importlib.util
+import re
 import time
 
 import nbformat
@@ -34,19 +35,21 @@ def test_a_notebook_is_its_script(name):
     assert all(cell.execution_count for cell in ran)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """One for all of them, as people have it."""
-    return tmp_path_factory.mktemp("notebooks")
+def test_notebooks_in_one_folder_keep_out_of_each_others_runs():
+    runs = [
+        set(re.findall(r"runs/[\w-]+", (ROOT / "notebooks" / f"{name}.py").read_text()))
+        for name in build.SCRIPTS
+    ]
+    assert sum(map(len, runs)) == len(set.union(*runs)) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", build.SCRIPTS)
-def test_a_notebook_runs(name, folder):
+def test_a_notebook_runs(name, tmp_path):
     committed = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     notebook = build.make(name)
     begin = time.monotonic()
-    build.run(notebook, folder)
+    build.run(notebook, tmp_path)
     assert time.monotonic() - begin < build.MAX_SECONDS
     errors = [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
     assert not errors

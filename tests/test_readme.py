@@ -19,6 +19,9 @@ README = (ROOT / "README.md").read_text()
 PAGES = sorted(p for p in ROOT.rglob("*.md") if "/." not in str(p.relative_to(ROOT.parent)))
 
 
+BENCHMARKS = sorted(set(re.findall(r"^python (benchmarks/\w+\.py)", README, re.MULTILINE)))
+
+
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
@@ -88,10 +91,18 @@ def test_other_commands_parse(script):
 def test_every_block_is_looked_at():
     """A block of another kind would be run by nobody."""
     assert set(re.findall(r"^```(\S+)", README, re.MULTILINE)) == {"python", "bash"}
-    programs = {"train.py", "evaluate.py", "export.py", "tune.py", "benchmarks", "notebooks"}
     for block in blocks("bash"):
         for called in re.findall(r"\bpython (?!-m)(\S+)", block):
-            assert called.split("/")[0] in programs, called
+            assert called in {"train.py", "evaluate.py", "export.py", "tune.py", *BENCHMARKS}
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_benchmarks_have_the_flags_they_are_given(script):
+    assert commands(script)
+    known = (ROOT / script).read_text()
+    for arguments in commands(script):
+        for flag in re.findall(r"--\w+", arguments):
+            assert f'"{flag}"' in known, flag
 
 
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m sit_keras\.(\w+)", README))))

@@ -9,7 +9,7 @@ from sit_keras.run_folder import last_losses, read_log
 
 def test_a_log_line_that_was_cut_off_is_left_out(tmp_path):
     log = tmp_path / "log.csv"
-    log.write_text("epoch,loss,val_loss\n0,1.5,NA\n1,1.2\n2,1.1,1.0,3,0.9,0.8\n4,0.7,NA\n5,0.")
+    log.write_text("epoch,loss,val_loss\n0,1.5,NA\n1,1.2\n2,1.1,1.0,3,0.9,0.8\n4,0.7,NA\n5,0.6,1")
     found = read_log(log)
     np.testing.assert_array_equal(found["epoch"], [0, 4])
     assert np.isnan(found["val_loss"]).all()

@@ -7,6 +7,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_golden import golden_config, group, to_nhwc
@@ -199,13 +200,19 @@ def test_alone_and_together_a_corruption_is_the_same(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_names_are_shown_as_they_are(tmp_path, random, collapsed):
+def test_names_are_shown_as_they_are(tmp_path, random, monkeypatch, collapsed):
     names = ("_misc", "price $5_$ a", r"a$\frac$b")
     labels = np.arange(30) % 3
     features = np.ones((30, 4)) if collapsed else random.normal(size=(30, 4))
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (figures.append(f), save(f, *a, **k)))
     visualize.feature_map(features, labels, names, tmp_path / "map.png")
     visualize.confusion_sheet(np.eye(3, dtype=int), names, tmp_path / "confusion.png")
-    assert all((tmp_path / name).exists() for name in ("map.png", "confusion.png"))
+    legend = figures[0].legends[0].get_texts()
+    for texts in (legend, figures[1].axes[0].get_xticklabels()):
+        assert [text.get_text() for text in texts] == list(names)
+        assert not any(text.get_parse_math() for text in texts)
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -23,8 +23,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_dir", help="folder of TFDS. Default: ~/tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="download a missing data set")
     options = parser.parse_args(argv)
-    for gpu in tf.config.list_physical_devices("GPU"):  # a training may have it too
-        tf.config.experimental.set_memory_growth(gpu, True)
     pictures = draw_pictures(options.run, options.dataset, options.data_dir, options.download)
     for picture in pictures:
         print(f"{picture.path}: {picture.caption}")
@@ -33,6 +31,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    for gpu in tf.config.list_physical_devices("GPU"):  # which a training may have too
+        tf.config.experimental.set_memory_growth(gpu, True)
     try:
         main()
     except (ValueError, OSError) as error:

@@ -82,10 +82,11 @@ def _verdict(results):
 
 def _evaluations(run):
     """What evaluate.py found of this encoder."""
-    mark, parts = fingerprint(load_encoder(run).get_weights()), []
+    parts = []
     for path in sorted(run.glob("evaluation/*/results.json")):
         found = json.loads(path.read_text())
-        if found["fingerprint"] != mark:
+        encoder = load_encoder(run, found["image_size"])  # positions differ by size
+        if found["fingerprint"] != fingerprint(encoder.get_weights()):
             continue  # of another epoch, or of new weights
         parts += [f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>", _table(_findings(found))]
         parts += [_figure(picture, picture.stem) for picture in sorted(path.parent.glob("*.png"))]
