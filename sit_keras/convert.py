@@ -28,8 +28,6 @@ RELEASES = ("2021-07", "2021-04")
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # Attention heads by width, in the paper, timm and DeiT; other networks have others.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
-# What wrappers put before the names, from the outside in.
-PREFIXES = ("_orig_mod.", "module.", "backbone.")
 ABOUT = "conversion.json"
 
 
@@ -70,8 +68,7 @@ def from_torch(
     output = pathlib.Path(output)
     if (output / "encoder.keras").exists():
         raise ValueError(f"{output} has an encoder already: give another --output.")
-    entry, state = _choose(torch_files.read(checkpoint), weights, checkpoint)
-    state = _without_prefixes(state)
+    entry, state = torch_files.read_state(checkpoint, weights)
     one_token = "cls_token" in state and "rot_token" not in state
     state = _with_two_tokens(state) if one_token else state
     config = _config(state, num_heads, checkpoint)
@@ -137,34 +134,6 @@ def to_torch(
     output.parent.mkdir(parents=True, exist_ok=True)
     torch_files.write(output, state)
     return list(state)
-
-
-def _choose(saved, weights, path):
-    """The entry of a file with the weights, and its name."""
-    if not isinstance(saved, dict):
-        raise ValueError(f"{path} holds a {type(saved).__name__}, expected weights by name.")
-    groups = [name for name, value in saved.items() if isinstance(value, dict) and _arrays(value)]
-    chosen = "model" if weights is None else weights
-    if weights is None and not groups and _arrays(saved):
-        return None, _arrays(saved)
-    if chosen not in groups:
-        raise ValueError(
-            f"{path} has no weights under {chosen!r}: choose with --weights from "
-            f"{', '.join(map(str, groups)) or 'nothing, it holds none'}."
-        )
-    return chosen, _arrays(saved[chosen])
-
-
-def _arrays(values):
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-
-
-def _without_prefixes(state):
-    for prefix in PREFIXES:
-        # Heads may stand outside of the wrapper that holds the rest.
-        if any(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def _with_two_tokens(state):

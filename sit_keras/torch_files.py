@@ -9,6 +9,8 @@ import numpy as np
 
 # Before this release, `weights_only` could be got around (CVE-2025-32434).
 SAFE_TORCH = (2, 6)
+# What wrappers put before the names of weights, from the outside in.
+PREFIXES = ("_orig_mod.", "module.", "backbone.")
 INSTALL = "pip install 'torch>=2.6' safetensors"
 
 
@@ -38,6 +40,49 @@ def read(path: str | os.PathLike) -> dict[str, typing.Any]:
             f"{path} was refused, and nothing in it was run: it is damaged, or holds more than "
             f"weights. The reader says: {repr(error)[:200]}"
         ) from error
+
+
+def read_state(
+    path: str | os.PathLike, entry: str | None = None
+) -> tuple[str | None, dict[str, np.ndarray]]:
+    """Reads the weights of a network, by their names without what wrappers put before them.
+
+    Args:
+        path: of the file, see `read`.
+        entry: str or None. The entry of the file to take, such as `model_ema`; None takes `model`
+            or, where there are no entries, the file itself.
+
+    Returns:
+        The name of the entry, None for the file itself, and arrays by name.
+
+    Raises:
+        ValueError: as `read`, or if there are no such weights.
+    """
+    saved = read(path)
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds a {type(saved).__name__}, expected weights by name.")
+    groups = [name for name, value in saved.items() if isinstance(value, dict) and _arrays(value)]
+    if entry is None and not groups and _arrays(saved):
+        return None, _without_prefixes(_arrays(saved))
+    chosen = "model" if entry is None else entry
+    if chosen not in groups:
+        raise ValueError(
+            f"{path} has no weights under {chosen!r}: choose with --weights from "
+            f"{', '.join(map(str, groups)) or 'nothing, it holds none'}."
+        )
+    return chosen, _without_prefixes(_arrays(saved[chosen]))
+
+
+def _arrays(values):
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+def _without_prefixes(state):
+    for prefix in PREFIXES:
+        # Heads may stand outside of the wrapper that holds the rest.
+        if any(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def write(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
