@@ -10,11 +10,12 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import presets
-from sit_keras.config_json import assignments
-from sit_keras.evaluation import FEATURES, QUICK, evaluate
-from sit_keras.evaluation.tables import TABLES, make_table
-from sit_keras.guards import NonFiniteLoss, Stopped
+from sit_keras.config.presets import presets
+from sit_keras.config.serialization import assignments
+from sit_keras.evaluation.features import FEATURES
+from sit_keras.training.guards import NonFiniteLoss, Stopped
+from sit_keras.workflows.evaluate import QUICK, evaluate
+from sit_keras.workflows.tables import TABLES, make_table
 
 RUN = flags.DEFINE_string("run", None, "A run folder of train.py, or a .keras file of an encoder.")
 DATASET = flags.DEFINE_list(

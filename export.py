@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras.export import export, export_folder, export_tflite, verify_export
+from sit_keras.serving.export import export, export_folder, export_tflite, verify_export
 
 RUN = flags.DEFINE_string(
     "run",

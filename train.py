@@ -11,13 +11,16 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import doctor, presets, recipe, run, run_folder, run_text
-from sit_keras.config import TASKS, RunConfig
-from sit_keras.config_json import assignments, changed, to_dict
-from sit_keras.distribution import WorkerLost
-from sit_keras.execution import STRATEGIES, Execution
-from sit_keras.export import export, export_folder
-from sit_keras.guards import Stopped
+from sit_keras.config.checks import TASKS
+from sit_keras.config.execution import STRATEGIES, Execution
+from sit_keras.config.presets import presets, recipe
+from sit_keras.config.serialization import assignments, changed, to_dict
+from sit_keras.config.settings import RunConfig
+from sit_keras.runs import folder
+from sit_keras.serving.export import export, export_folder
+from sit_keras.training.guards import Stopped
+from sit_keras.training.strategy import WorkerLost
+from sit_keras.workflows import doctor, messages, pretrain
 
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -126,17 +129,17 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports the duration of every save
     config = resolve()
     if DRY_RUN.value:
-        summary = run_text.describe(config, DATA_DIR.value, DOWNLOAD.value)
+        summary = messages.describe(config, DATA_DIR.value, DOWNLOAD.value)
         print(json.dumps({**to_dict(config), "resolved": summary}, indent=2))
         return
-    run_dir = RUN_DIR.value or f"runs/{run_folder.run_name(config)}"
+    run_dir = RUN_DIR.value or f"runs/{folder.run_name(config)}"
     if DOCTOR.value:
         doctor.report(config, run_dir, DATA_DIR.value, DOWNLOAD.value)
         return
     execution = Execution(**{name: flags.FLAGS[name].value for name in EXECUTION})
-    begun = run_folder.finished_results(pathlib.Path(run_dir)) is None
-    results = run.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
-    print(run_text.summary(results, run_dir))
+    begun = finished_results(pathlib.Path(run_dir)) is None
+    results = pretrain.pretrain(config, run_dir, DATA_DIR.value, DOWNLOAD.value, execution)
+    print(messages.summary(results, run_dir))
     if begun and EXPORT.value and "losses" in results:  # which only the first worker has
         print(f"Export:   {export(run_dir, export_folder(run_dir))}")
 

@@ -9,14 +9,14 @@ import sys
 
 from absl import app, flags, logging
 
-from sit_keras import presets, recipe
-from sit_keras.config_json import assignments, changed
-from sit_keras.distribution import WorkerLost
-from sit_keras.execution import STRATEGIES, Execution
-from sit_keras.guards import Stopped
-from sit_keras.run_folder import folder_name
-from sit_keras.search_space import PARAMETERS
-from sit_keras.tuning import OBJECTIVES, SEARCHES, tune
+from sit_keras.config.execution import STRATEGIES, Execution
+from sit_keras.config.presets import presets, recipe
+from sit_keras.config.serialization import assignments, changed
+from sit_keras.runs.folder import folder_name
+from sit_keras.training.guards import Stopped
+from sit_keras.training.strategy import WorkerLost
+from sit_keras.workflows.search_space import PARAMETERS
+from sit_keras.workflows.tune import OBJECTIVES, SEARCHES, tune
 
 DATASET = flags.DEFINE_string(
     "dataset",

@@ -17,8 +17,9 @@ def measure(parts: int) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from sit_keras import SiTPretrainer, presets
-    from sit_keras.data import TwoViews
+    from sit_keras.config.presets import presets
+    from sit_keras.data.views import TwoViews
+    from sit_keras.training.pretrainer import SiTPretrainer
 
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 32, 32, 3), dtype=np.uint8)
     views = TwoViews(32)(images, 0)

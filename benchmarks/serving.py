@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from sit_keras import build_encoder, presets
-from sit_keras.export import export
+from sit_keras.config.presets import presets
+from sit_keras.models.backbone import build_encoder
+from sit_keras.serving.export import export
 
 SECONDS = 8.0
 

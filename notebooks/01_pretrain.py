@@ -19,8 +19,10 @@ from PIL import Image as Photo
 from sklearn.datasets import load_sample_images
 
 import sit_keras
-from sit_keras import visualize
-from sit_keras.data import TwoViews, load_source, step_views
+from sit_keras.data.pipeline import step_views
+from sit_keras.data.sources import load_source
+from sit_keras.data.views import TwoViews
+from sit_keras.plots import image_grids
 
 keras.utils.set_random_seed(0)
 FOLDER = None  # such as "my/photos": sub-folders are classes, if there are any
@@ -51,7 +53,7 @@ views = step_views(images, two_views, BATCH, 0, EPOCHS * steps)
 
 sample = {name: values[:, 0].numpy() for name, values in next(iter(views)).items()}
 stages = {name: sample[name][:8] for name in ("clean", "corrupted")}
-visualize.corruption_gallery(stages, "views.png")
+image_grids.corruption_gallery(stages, "views.png")
 display(Image("views.png"))
 
 # %% [markdown]
@@ -83,7 +85,7 @@ plt.show()
 
 # %%
 outputs = model.network(sample["corrupted"][:8])
-visualize.reconstruction_sheet(
+image_grids.reconstruction_sheet(
     sample["clean"][:8],
     sample["corrupted"][:8],
     np.asarray(outputs["reconstruction"]),

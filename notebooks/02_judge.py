@@ -8,10 +8,10 @@
 # %%
 from IPython.display import Image, display
 
-from sit_keras import recipe
-from sit_keras.config_json import changed
-from sit_keras.evaluation import evaluate
-from sit_keras.run import pretrain
+from sit_keras.config.presets import recipe
+from sit_keras.config.serialization import changed
+from sit_keras.workflows.evaluate import evaluate
+from sit_keras.workflows.pretrain import pretrain
 
 RUN = "runs/notebook-02"
 config = changed(recipe("digits"), {"epochs": 8, "warmup_epochs": 2})

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import recipe
-from sit_keras.config_json import changed
-from sit_keras.data import load_source
-from sit_keras.export import export, verify_export
-from sit_keras.run import pretrain
+from sit_keras.config.presets import recipe
+from sit_keras.config.serialization import changed
+from sit_keras.data.sources import load_source
+from sit_keras.serving.export import export, verify_export
+from sit_keras.workflows.pretrain import pretrain
 
 tf.get_logger().setLevel("WARNING")  # TensorFlow reports every file that it writes
 config = changed(recipe("digits"), {"epochs": 4, "warmup_epochs": 2})

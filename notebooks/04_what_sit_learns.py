@@ -11,10 +11,10 @@ import pathlib
 
 from IPython.display import Image, Markdown, display
 
-from sit_keras import recipe
-from sit_keras.config_json import changed
-from sit_keras.run import pretrain
-from sit_keras.visualize.pictures import draw_pictures
+from sit_keras.config.presets import recipe
+from sit_keras.config.serialization import changed
+from sit_keras.workflows.pictures import draw_pictures
+from sit_keras.workflows.pretrain import pretrain
 
 RUN = pathlib.Path("runs/notebook-04")
 config = changed(recipe("digits"), {"epochs": 12, "sheet_every": 4, "warmup_epochs": 2})

@@ -12,19 +12,17 @@ __version__ = VERSION
 
 # Each name and the module it comes from; a module's own name stands for itself.
 _HOMES = {
-    "CorruptionConfig": "config",
-    "RunConfig": "config",
-    "SiTConfig": "config",
-    "SiTPretrainer": "pretrain",
-    "ViewConfig": "config",
-    "augment": "augment",
-    "build_encoder": "backbone",
-    "build_ssl_model": "backbone",
-    "data": "data",
-    "load_encoder": "backbone",
-    "presets": "recipes",
-    "recipe": "recipes",
-    "resize_encoder": "backbone",
+    "CorruptionConfig": "config.settings",
+    "RunConfig": "config.settings",
+    "SiTConfig": "config.network",
+    "SiTPretrainer": "training.pretrainer",
+    "ViewConfig": "config.settings",
+    "build_encoder": "models.backbone",
+    "build_ssl_model": "models.backbone",
+    "load_encoder": "models.loading",
+    "presets": "config.presets",
+    "recipe": "config.presets",
+    "resize_encoder": "models.loading",
 }
 
 __all__ = list(_HOMES)
@@ -34,7 +32,7 @@ def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'sit_keras' has no attribute {name!r}")
     module = importlib.import_module(f"sit_keras.{_HOMES[name]}")
-    return module if _HOMES[name] == name else getattr(module, name)
+    return getattr(module, name)
 
 
 def __dir__():

@@ -10,26 +10,25 @@ import sys
 
 os.environ["KERAS_BACKEND"] = "jax"
 sys.modules["tensorflow"] = None  # as on a machine that has none
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples" / "jax"))
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from jax_step import Pretraining  # noqa: E402
 
-from sit_keras import pretext_views, weight_names  # noqa: E402
-from sit_keras.config import RunConfig  # noqa: E402
-from sit_keras.config_json import from_dict  # noqa: E402
+from sit_keras.augment import pretext
+from sit_keras.config.serialization import from_dict
+from sit_keras.config.settings import RunConfig
+from sit_keras.convert import weight_names
 
 
 def given_views(inputs, config):
-    crops = pretext_views.crop(
+    crops = pretext.crop(
         inputs["images"] / np.float32(255), inputs["crop"], config.model.square_size, config.views
     )
     crops = crops.reshape(-1, *crops.shape[2:])
-    clean, rotation = pretext_views.look(crops, inputs["look"], config.views)
-    corrupted = pretext_views.corrupt(
-        clean, inputs["corruption"], inputs["noise"], config.corruption
-    )
+    clean, rotation = pretext.look(crops, inputs["look"], config.views)
+    corrupted = pretext.corrupt(clean, inputs["corruption"], inputs["noise"], config.corruption)
     return clean, corrupted, rotation
 
 

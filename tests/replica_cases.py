@@ -10,10 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import SiTConfig, SiTPretrainer, build_encoder, distribution, loop
-from sit_keras.data import ImageSet, TwoViews, eval_batches, load_source, step_views
-from sit_keras.evaluation import FrozenFeatures, finetune, select_features
-from sit_keras.finetune_config import FinetuneConfig
+from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.network import SiTConfig
+from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import eval_batches, step_views
+from sit_keras.data.sources import load_source
+from sit_keras.data.views import TwoViews
+from sit_keras.evaluation.features import FrozenFeatures, select_features
+from sit_keras.evaluation.finetune import finetune
+from sit_keras.models.backbone import build_encoder
+from sit_keras.training import multi_worker, strategy
+from sit_keras.training.pretrainer import SiTPretrainer
 
 CONFIG = SiTConfig(8, 4, 12, 2, 2, 16, drop_path_rate=0.0, projection_dim=6)
 STEPS = 20
@@ -75,8 +82,8 @@ def fit(model, dataset, epochs):
     """Returns the losses of `epochs` steps."""
     collected = StepLosses()
     settings = dict(epochs=epochs, steps_per_epoch=1, callbacks=[collected])
-    if distribution.is_multi_worker(model.distribute_strategy):
-        loop.fit(model, dataset, initial_epoch=0, validation_data=None, **settings)
+    if strategy.is_multi_worker(model.distribute_strategy):
+        multi_worker.fit(model, dataset, initial_epoch=0, validation_data=None, **settings)
     else:
         model.fit(dataset, shuffle=False, verbose=0, **settings)
     return collected.losses
@@ -88,7 +95,7 @@ def main(strategy, output):
         cpu = tf.config.list_physical_devices("CPU")[0]
         halves = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, halves)
-    strategy = distribution.make_strategy(strategy)
+    strategy = strategy.make_strategy(strategy)
     results = {"replicas": strategy.num_replicas_in_sync}
     for name, case in CASES.items():
         model = build(strategy, *case)
@@ -113,7 +120,7 @@ def main(strategy, output):
     noise = model.noise
     drawn = strategy.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))
     results["noise"] = strategy.experimental_local_results(drawn)
-    if not distribution.is_multi_worker(strategy):  # evaluation has one machine
+    if not strategy.is_multi_worker(strategy):  # evaluation has one machine
         results |= fine_tuned(sys.argv[1], output + ".folder")
     np.savez(output, **results)
 

@@ -12,8 +12,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from sit_keras import SiTConfig, build_encoder
-from sit_keras.export import export
+from sit_keras.config.network import SiTConfig
+from sit_keras.models.backbone import build_encoder
+from sit_keras.serving.export import export
 
 README = (ROOT / "README.md").read_text()
 PAGES = sorted(p for p in ROOT.rglob("*.md") if "/." not in str(p.relative_to(ROOT.parent)))

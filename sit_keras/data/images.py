@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 NO_LABEL = -1
 
@@ -59,38 +58,3 @@ class ImageSet:
             return self
         chosen = np.random.default_rng(seed).choice(len(self), at_most, replace=False)
         return self.take(np.sort(chosen))
-
-
-def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Splits images in two: those to train on, and those held out for validation.
-
-    Held-out images are stratified by class and drawn from the labelled images where there are any.
-
-    Args:
-        images: ImageSet.
-        share: float in [0, 1). Share of the (labelled) images to hold out.
-        seed: int.
-
-    Returns:
-        (kept, held out); the second is empty when the share rounds to none.
-    """
-    candidates = np.flatnonzero(images.labels != NO_LABEL)
-    if len(candidates) == 0:
-        candidates = np.arange(len(images))
-    num_held = round(share * len(candidates))
-    labels = images.labels[candidates]
-    if num_held == 0:
-        held = np.array([], dtype=int)
-    else:
-        counts = np.unique(labels, return_counts=True)[1]
-        can_stratify = counts.min() >= 2 and len(counts) <= min(
-            num_held, len(candidates) - num_held
-        )
-        held = train_test_split(
-            candidates,
-            test_size=num_held,
-            stratify=labels if can_stratify else None,
-            random_state=seed,
-        )[1]
-    kept = np.setdiff1d(np.arange(len(images)), held)
-    return images.take(kept), images.take(np.sort(held))

@@ -8,12 +8,12 @@ import typing
 
 import tensorflow as tf
 
-from sit_keras import augment, draws, rand_augment
-from sit_keras.config import ViewConfig
+from sit_keras.augment import operations, rand_augment, sampling
+from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.settings import ViewConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import map_plainly, step_rows, step_views
 from sit_keras.data.views import CroppedViews
-from sit_keras.finetune_config import FinetuneConfig
 
 # Independent streams of random numbers within a step, beside the crops'.
 _ROUNDS, _ERASE, _NOISE, _MIX, _BETA = range(10, 15)
@@ -52,12 +52,12 @@ class AugmentedViews(CroppedViews):
         for turn in range(config.rand_augment):
             drawn = rand_augment.draw_round(uniforms[:, turn], config.magnitude)
             x = rand_augment.apply_round(x, *drawn)
-        x = augment.normalize(x)
+        x = operations.normalize(x)
         if config.erasing > 0:
-            uniforms = self.uniforms(step, _ERASE, (batch, draws.ERASE_NUMBERS))
-            box, active = draws.erased_box(uniforms, self.size, config.erasing)
+            uniforms = self.uniforms(step, _ERASE, (batch, sampling.ERASE_NUMBERS))
+            box, active = sampling.erased_box(uniforms, self.size, config.erasing)
             noise = tf.random.stateless_normal(tf.shape(x), self.stream(step, _NOISE), alg="philox")
-            x = augment.fill_blocks(x, box[:, None], active[:, None], noise)
+            x = operations.fill_blocks(x, box[:, None], active[:, None], noise)
         return tf.ensure_shape(x, (None, self.size, self.size, 3))
 
     def mix(
@@ -80,8 +80,8 @@ class AugmentedViews(CroppedViews):
         gammas = tf.random.stateless_gamma((2,), self.stream(step, _BETA), concentration)
         share = gammas[0] / tf.reduce_sum(gammas)  # of the Beta law
         weight = tf.where(cuts, 1.0, share)
-        box = draws.cut_box(tf.stack(centre), self.size, tf.where(cuts, share, 1.0))
-        return augment.mix(images, targets, weight, box)
+        box = sampling.cut_box(tf.stack(centre), self.size, tf.where(cuts, share, 1.0))
+        return operations.mix(images, targets, weight, box)
 
 
 def labelled_views(

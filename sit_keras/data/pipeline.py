@@ -9,9 +9,9 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from sit_keras import augment
-from sit_keras.data.folder import read_image
+from sit_keras.augment import operations
 from sit_keras.data.images import ImageSet
+from sit_keras.data.reading import read_image
 from sit_keras.data.views import CroppedViews, TwoViews, centre_view, unit_pixels
 
 # A crop of 8 % of the area is 28 % of the side, so files are read at up to four times the size
@@ -170,7 +170,7 @@ def eval_batches(
     """
 
     def centre_crop(batch):
-        return augment.normalize(centre_view(unit_pixels(batch), size, eval_crop))
+        return operations.normalize(centre_view(unit_pixels(batch), size, eval_crop))
 
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = tf.constant(images.items)

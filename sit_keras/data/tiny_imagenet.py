@@ -4,7 +4,7 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
-from sit_keras.data.folder import read_image
+from sit_keras.data.reading import read_image
 
 FOLDER = "tiny-imagenet-200"
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -11,9 +11,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from sit_keras import augment, pretext_views
-from sit_keras.config import CorruptionConfig, ViewConfig
-from sit_keras.pretext_views import NUM_VIEWS
+from sit_keras.augment import operations, pretext
+from sit_keras.augment.pretext import NUM_VIEWS
+from sit_keras.config.settings import CorruptionConfig, ViewConfig
 
 # Independent streams of random numbers within a step.
 _CROP, _LOOK, _CORRUPT, _NOISE = range(4)
@@ -60,10 +60,10 @@ class CroppedViews(abc.ABC):
         """Makes crops (B, V, S, S, 3) in [0, 1] into what the network is given."""
 
     def _crop(self, images, uniforms):
-        return pretext_views.crop(images, uniforms, self.size, self.views)
+        return pretext.crop(images, uniforms, self.size, self.views)
 
     def _crop_uniforms(self, batch_size, step):
-        return self.uniforms(step, _CROP, (batch_size, self.num_views, pretext_views.CROP_NUMBERS))
+        return self.uniforms(step, _CROP, (batch_size, self.num_views, pretext.CROP_NUMBERS))
 
     def uniforms(self, step, stream, shape):
         """Returns numbers in [0, 1) that belong to the seed, the step and the stream."""
@@ -108,9 +108,9 @@ class TwoViews(CroppedViews):
             int32, quarter turns clockwise.
         """
         batch = tf.shape(crops)[0]
-        uniforms = self.uniforms(step, _LOOK, (batch * NUM_VIEWS, pretext_views.LOOK_NUMBERS))
+        uniforms = self.uniforms(step, _LOOK, (batch * NUM_VIEWS, pretext.LOOK_NUMBERS))
         x = tf.reshape(crops, (batch * NUM_VIEWS, self.size, self.size, 3))
-        clean, rotation = pretext_views.look(x, uniforms, self.views)
+        clean, rotation = pretext.look(x, uniforms, self.views)
         corrupted = self.corrupt(clean, step)
         shape = (batch, NUM_VIEWS, self.size, self.size, 3)
         return {
@@ -121,10 +121,10 @@ class TwoViews(CroppedViews):
 
     def corrupt(self, clean: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Corrupts flattened views (B * 2, S, S, 3) as a step does."""
-        shape = (tf.shape(clean)[0], pretext_views.CORRUPTION_NUMBERS)
+        shape = (tf.shape(clean)[0], pretext.CORRUPTION_NUMBERS)
         uniforms = self.uniforms(step, _CORRUPT, shape)
         noise = tf.random.stateless_normal(tf.shape(clean), self.stream(step, _NOISE), alg="philox")
-        return pretext_views.corrupt(clean, uniforms, noise, self.corruption)
+        return pretext.corrupt(clean, uniforms, noise, self.corruption)
 
 
 def unit_pixels(images: tf.Tensor) -> tf.Tensor:
@@ -159,4 +159,4 @@ def centre_view(images: tf.Tensor, size: int, eval_crop: float) -> tf.Tensor:
     square = images[:, top : top + side, left : left + side]
     whole = tf.cast(tf.stack([0, 0, side, side]), tf.float32)
     boxes = tf.tile(whole[None, None], (batch, 1, 1))  # (B, 1, 4)
-    return augment.resized_crop(square, boxes, tf.zeros((batch, 1), tf.bool), size)[:, 0]
+    return operations.resized_crop(square, boxes, tf.zeros((batch, 1), tf.bool), size)[:, 0]

@@ -6,10 +6,11 @@ Shapes: B batch, N images, S side, D width.
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.backbone import SiTEncoder
-from sit_keras.config import NUM_CHANNELS, check_choice
+from sit_keras.config.checks import check_choice
+from sit_keras.config.network import NUM_CHANNELS
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
+from sit_keras.models.backbone import SiTEncoder
 
 FEATURES = ("tokens", "rotation", "contrastive", "patches")
 

@@ -16,24 +16,29 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from sit_keras import distribution
-from sit_keras.backbone import SiTEncoder, build_classifier, build_encoder, copy_weights
-from sit_keras.checkpoint import Checkpoints
-from sit_keras.config import NUM_CHANNELS
-from sit_keras.config_json import to_dict, write_json
-from sit_keras.data.images import ImageSet, hold_out
+from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.network import NUM_CHANNELS
+from sit_keras.config.serialization import to_dict
+from sit_keras.data.images import ImageSet
 from sit_keras.data.labelled_views import AugmentedViews, labelled_views
 from sit_keras.data.pipeline import count_steps
+from sit_keras.data.splits import hold_out
 from sit_keras.evaluation.features import FrozenFeatures
-from sit_keras.evaluation.once import fingerprint, images_fingerprint, once
 from sit_keras.evaluation.scores import scores
-from sit_keras.finetune_config import FinetuneConfig
-from sit_keras.guards import NonFiniteLoss
-from sit_keras.heads import ClassifierHead
-from sit_keras.losses import summed_cross_entropy
-from sit_keras.optimization import PlannedAdamW, cosine_schedule, decays
-from sit_keras.precision import precision
-from sit_keras.run_folder import forget_later_epochs, full_disk_explained
+from sit_keras.models.backbone import SiTEncoder, build_encoder
+from sit_keras.models.classifier import build_classifier
+from sit_keras.models.heads import ClassifierHead
+from sit_keras.models.loading import copy_weights
+from sit_keras.models.losses import summed_cross_entropy
+from sit_keras.models.optimizers import PlannedAdamW, cosine_schedule, decays
+from sit_keras.models.precision import precision
+from sit_keras.runs.cached_step import fingerprint, images_fingerprint, once
+from sit_keras.runs.files import full_disk_explained, write_json
+from sit_keras.runs.log import forget_later_epochs
+from sit_keras.training.checkpoint import Checkpoints
+from sit_keras.training.guards import NonFiniteLoss
+from sit_keras.training.replicas import ReplicaSeed
+from sit_keras.training.strategy import make_strategy
 
 
 def finetune(
@@ -107,9 +112,9 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
                 f"Frozen training chooses its head on held-out images, and holdout="
                 f"{config.holdout} of {count} leaves none: raise it, or use more labels."
             )
-    strategy = distribution.make_strategy(strategy)
+    strategy = make_strategy(strategy)
     if strategy.num_replicas_in_sync > len(train):
-        strategy = distribution.make_strategy("one")
+        strategy = make_strategy("one")
     replicas = strategy.num_replicas_in_sync
     batch_size = min(config.batch_size, len(train)) // replicas * replicas
     config = dataclasses.replace(config, batch_size=batch_size)
@@ -160,7 +165,7 @@ def _head_plans(config):
 
 def _build(model_config, num_classes, config, num_heads):
     """The encoder, its heads, and both as one model from images to logits (B, G, T, K)."""
-    noise = distribution.ReplicaSeed(config.seed, name="seed_generator")
+    noise = ReplicaSeed(config.seed, name="seed_generator")
     model_config = dataclasses.replace(model_config, drop_path_rate=config.drop_path_rate)
     body = SiTEncoder(model_config, noise, name="sit_encoder")
     heads = [

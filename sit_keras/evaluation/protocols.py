@@ -11,17 +11,10 @@ import typing
 
 import keras
 
-from sit_keras import visualize
-from sit_keras.backbone import (
-    SiTEncoder,
-    build_classifier,
-    build_encoder,
-    copy_weights,
-    load_encoder,
-)
+from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import step_views
-from sit_keras.data.subsets import label_indices
+from sit_keras.data.splits import label_indices
 from sit_keras.data.views import TwoViews
 from sit_keras.evaluation import diagnostics
 from sit_keras.evaluation.features import (
@@ -34,9 +27,12 @@ from sit_keras.evaluation.features import (
 from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import TokenHeads, fit_heads
-from sit_keras.evaluation.once import fingerprint, images_fingerprint, once
 from sit_keras.evaluation.scores import scores
-from sit_keras.finetune_config import FinetuneConfig
+from sit_keras.models.backbone import SiTEncoder, build_encoder
+from sit_keras.models.classifier import build_classifier
+from sit_keras.models.loading import copy_weights, load_encoder
+from sit_keras.plots import charts
+from sit_keras.runs.cached_step import fingerprint, images_fingerprint, once
 
 # What a picture or a sum over all pairs can take in.
 MAX_HEALTH = 2_000
@@ -222,7 +218,7 @@ def health(frozen: Frozen, two_views: TwoViews, output: pathlib.Path, kind: str 
         for i in (0, 1)
     )
     output.mkdir(parents=True, exist_ok=True)
-    visualize.feature_map(
+    charts.feature_map(
         unit(features), sample.class_labels(), sample.class_names, output / "map.png", frozen.seed
     )
     return {

@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from sit_keras import visualize
 from sit_keras.data.images import ImageSet
+from sit_keras.plots import charts
 
 
 def scores(guesses: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
@@ -23,7 +23,7 @@ def scores(guesses: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
     labels, names = test.class_labels(), test.class_names
     confusion = confusion_matrix(labels, guesses, labels=np.arange(len(names)))
     folder.mkdir(parents=True, exist_ok=True)
-    visualize.confusion_sheet(confusion, names, folder / "confusion.png")
+    charts.confusion_sheet(confusion, names, folder / "confusion.png")
     right, present = np.diag(confusion), confusion.sum(axis=1)
     return {
         "accuracy": float(np.mean(guesses == labels)),

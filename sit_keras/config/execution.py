@@ -1,0 +1,37 @@
+"""Where and how a run is carried out. Standard library only."""
+
+import dataclasses
+
+from sit_keras.config.checks import check_choice
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """What may change between two parts of one run, whose settings it is none of.
+
+    The strategy and the micro-batches change rounding and which paths are dropped, no more.
+
+    Args:
+        strategy: str. `one` device; `mirrored` over the GPUs of this machine; `multiworker` over
+            those of several; `auto`: mirrored where there are several GPUs.
+        micro_batches: int. See `SiTPretrainer`.
+        resume: bool. Go on with an unfinished run in the folder; otherwise it is refused.
+        on_nan: str. What a loss or gradient that is not finite does: `stop` the run, or `skip`.
+            Either way it changes no weight.
+        on_full_disk: str. `stop`, or `go_on` without what could not be written.
+    """
+
+    strategy: str = "auto"
+    micro_batches: int = 1
+    resume: bool = True
+    on_nan: str = "stop"
+    on_full_disk: str = "stop"
+
+    def __post_init__(self):
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("on_nan", self.on_nan, ("stop", "skip"))
+        check_choice("on_full_disk", self.on_full_disk, ("stop", "go_on"))
+        if self.micro_batches < 1:
+            raise ValueError(f"micro_batches must be at least 1, received {self.micro_batches}.")

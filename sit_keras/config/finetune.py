@@ -1,0 +1,103 @@
+"""The settings of training with labels, of all weights or of heads alone. Standard library only."""
+
+import dataclasses
+
+from sit_keras.config.checks import check_choice
+from sit_keras.config.settings import ViewConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Everything that decides how a classifier is trained. The defaults are the paper's.
+
+    Args:
+        frozen: bool. Leave the encoder as it is and train heads only, one for each pair of
+            `head_learning_rates` and `head_weight_decays`; the best on held-out images is taken.
+        views: ViewConfig. Crops and flips; its colour jitter is left to RandAugment.
+        rand_augment: int. Rounds of RandAugment, 0 for none.
+        magnitude: float in [0, 10]. Strength of RandAugment.
+        erasing: float. Chance that a box of an image becomes noise.
+        mixup, cutmix: float. Parameters of the Beta laws of mixing shares; 0 turns one off, and
+            where both are on each batch takes one of them.
+        label_smoothing: float.
+        epochs, batch_size: int.
+        learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
+        min_learning_rate, warmup_epochs, weight_decay: the schedule and AdamW's decay.
+        layer_decay: float in (0, 1]. Each block's learning rate as a share of the next one's.
+        drop_path_rate: float in [0, 1).
+        ema_momentum: float or None. Judge a moving average of the weights instead of the last ones.
+        hidden_dim: int or None. See `ClassifierHead`.
+        head_learning_rates: multiples of the learning rate that frozen training tries.
+        head_weight_decays: weight decays that frozen training tries.
+        holdout: float. Share of the labelled images that frozen training chooses by.
+        precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
+        seed: int.
+
+    Reference:
+        The fine-tuning and linear commands of the paper's code: RandAugment `m9-mstd0.5-inc1`,
+        erasing 0.25, mixup 0.8, CutMix 1.0, label smoothing 0.1.
+    """
+
+    frozen: bool = False
+    views: ViewConfig = ViewConfig()
+    rand_augment: int = 2
+    magnitude: float = 9.0
+    erasing: float = 0.25
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    label_smoothing: float = 0.1
+    epochs: int = 501
+    batch_size: int = 480
+    learning_rate: float = 5e-4
+    min_learning_rate: float = 5e-6
+    warmup_epochs: int = 5
+    weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    drop_path_rate: float = 0.1
+    ema_momentum: float | None = None
+    hidden_dim: int | None = None
+    head_learning_rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    head_weight_decays: tuple[float, ...] = (0.0, 5e-4)
+    holdout: float = 0.1
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("head_learning_rates", "head_weight_decays"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_choice("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
+        bounds = {
+            "rand_augment": (0, 10),
+            "magnitude": (0, 10),
+            "erasing": (0, 1),
+            "label_smoothing": (0, 0.99),
+            "epochs": (1, 1_000_000),
+            "batch_size": (1, 1_000_000),
+            "weight_decay": (0, 10),
+            "layer_decay": (0.01, 1),
+            "drop_path_rate": (0, 0.99),
+            "holdout": (0, 0.9),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must lie in [{low}, {high}], received {value}.")
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            if value != 0 and not 0.1 <= value <= 100:  # a smaller one underflows
+                raise ValueError(f"{name} must be 0 or lie in [0.1, 100], received {value}.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, received {self.learning_rate}.")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})."
+            )
+        if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:
+            raise ValueError(
+                f"ema_momentum must lie in (0, 1) or be None, received {self.ema_momentum}."
+            )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after warm-up: the base rate scaled by batch_size / 512."""
+        return self.learning_rate * self.batch_size / 512

@@ -1,0 +1,100 @@
+"""Named networks, each with the settings of a run that suit it."""
+
+import dataclasses
+import typing
+
+from sit_keras.config.checks import check_choice
+from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.network import SiTConfig
+from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
+
+_NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0), eval_crop=1.0)}
+
+# Each preset: the network, and whatever of a run differs from the paper's settings with it.
+_RECIPES: dict[str, tuple[SiTConfig, dict[str, typing.Any]]] = {
+    "paper": (SiTConfig(), {}),
+    "small": (SiTConfig(hidden_dim=384, num_heads=6, mlp_dim=1536), {}),
+    "tiny": (SiTConfig(hidden_dim=192, num_heads=3, mlp_dim=768), {}),
+    "native96": (SiTConfig(96, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    "native64": (SiTConfig(64, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    "native32": (SiTConfig(32, 4, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+    # 8x8 pixels shown at 16, and told apart more gently: a mirrored digit is none, and the paper's
+    # blur and crops leave little of one.
+    "digits": (
+        SiTConfig(
+            16,
+            4,
+            hidden_dim=64,
+            num_layers=3,
+            num_heads=4,
+            mlp_dim=128,
+            drop_path_rate=0.0,
+            projection_dim=128,
+        ),
+        {
+            "views": ViewConfig(crop_area=(0.7, 1.0), flip_probability=0.0, eval_crop=1.0),
+            "corruption": CorruptionConfig(blur=False, drop=0.15, replace=0.15),
+            "epochs": 80,
+            "batch_size": 64,
+            "learning_rate": 0.032,
+            "holdout": 0.1,
+            "sheet_every": 20,
+        },
+    ),
+}
+
+
+# Where training with labels differs from the paper's settings.
+_FINETUNE: dict[str, dict[str, typing.Any]] = {
+    "digits": {
+        "rand_augment": 1,
+        "magnitude": 4.0,
+        "erasing": 0.0,
+        "mixup": 0.2,
+        "cutmix": 0.0,
+        "epochs": 40,
+        "batch_size": 64,
+        "learning_rate": 0.016,
+        "drop_path_rate": 0.0,
+    },
+}
+
+
+def presets() -> dict[str, SiTConfig]:
+    """Returns the named networks, largest first."""
+    return {name: model for name, (model, _) in _RECIPES.items()}
+
+
+def recipe(preset: str, model_changes: dict | None = None, **changes) -> RunConfig:
+    """Returns the settings of a run that starts from a named preset.
+
+    Args:
+        preset: str. A name from `presets()`.
+        model_changes: dict. Fields of the preset's `SiTConfig` that differ.
+        **changes: fields of `RunConfig` that differ.
+
+    Raises:
+        ValueError: for an unknown preset or a setting out of range.
+    """
+    check_choice("preset", preset, tuple(_RECIPES))
+    model, settings = _RECIPES[preset]
+    model = dataclasses.replace(model, **(model_changes or {}))
+    return RunConfig(**{"preset": preset, "model": model, **settings, **changes})
+
+
+def finetune_recipe(
+    preset: str | None, views: ViewConfig, frozen: bool = False, **changes
+) -> FinetuneConfig:
+    """Returns the settings of training with labels that suit a preset.
+
+    Args:
+        preset: str or None. A name from `presets()`.
+        views: ViewConfig. Of the pre-training.
+        frozen: bool. For heads on a frozen encoder.
+        **changes: fields of `FinetuneConfig` that differ.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    settings = {"views": views, "frozen": frozen, **({"learning_rate": 1e-3} if frozen else {})}
+    return FinetuneConfig(**{**settings, **_FINETUNE.get(preset, {}), **changes})

@@ -1,0 +1,152 @@
+"""Settings as frozen dataclasses that refuse what cannot work. Standard library only."""
+
+import dataclasses
+
+from sit_keras.config.checks import (
+    TASKS,
+    check_batch,
+    check_choice,
+    check_tasks,
+    check_weighting,
+    require,
+)
+from sit_keras.config.network import SiTConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewConfig:
+    """How a clean view is cut out of an image.
+
+    Args:
+        crop_area: (low, high) share of the image's area that a random crop keeps.
+        crop_ratio: (low, high) aspect ratio of the crop, drawn log-uniformly.
+        flip_probability: float. Chance of a horizontal flip, always before the rotation.
+        brightness, contrast, saturation: float. Each factor is uniform in [1 - x, 1 + x].
+        eval_crop: float. Share of the short side kept by the centre crop of evaluation.
+    """
+
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.5
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    eval_crop: float = 0.875
+
+    def __post_init__(self):
+        for name in ("crop_area", "crop_ratio"):
+            low, high = getattr(self, name)
+            object.__setattr__(self, name, (low, high))
+            require(0 < low <= high, f"{name} must be 0 < low <= high, received {(low, high)}.")
+        require(self.crop_area[1] <= 1, f"crop_area cannot exceed 1, received {self.crop_area[1]}.")
+        for name in ("flip_probability", "brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
+        require(0 < self.eval_crop <= 1, f"eval_crop must be in (0, 1], got {self.eval_crop}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptionConfig:
+    """What is spoilt in a view before the network sees it, in this order.
+
+    Args:
+        grey: bool. One block loses its colour.
+        blur: bool. One block is blurred.
+        drop: float. Up to this share of the pixels becomes noise, block by block.
+        replace: float. Up to this share is replaced from another image of the batch.
+        colour: bool. One block gets its colours distorted (in the deck's figure, not in the
+            authors' code).
+    """
+
+    grey: bool = True
+    blur: bool = True
+    drop: float = 0.3
+    replace: float = 0.3
+    colour: bool = False
+
+    def __post_init__(self):
+        for name in ("drop", "replace"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a pre-training run. The defaults are the paper's.
+
+    Args:
+        dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet` or `folder:PATH`.
+        preset: str. The named preset that the settings started from.
+        model, views, corruption: the network, the views and their corruption.
+        initial_encoder: str or None. A run folder or `.keras` file to start from, of the network's
+            own sizes but for the image size; None starts from new weights.
+        tasks: the pretext tasks, a non-empty subset of `TASKS`.
+        weighting: `uncertainty` (learned) or `fixed`.
+        task_weights: one fixed weight per task, in the order of `tasks`; None means 1 each.
+        temperature: float. Of the contrastive loss.
+        negatives: `global` (of all replicas) or `local`.
+        epochs, batch_size: int. `batch_size` counts images over all replicas; each gives two views.
+        steps_per_epoch: int or None. Caps the steps of an epoch; None visits every image once.
+        learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
+        min_learning_rate, warmup_epochs, weight_decay: the schedule and AdamW's decay.
+        clip_norm: float or None. Global norm at which gradients are clipped.
+        precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
+        holdout: float. Share of the training split kept for validation and nearest neighbours.
+        sheet_every: int. Epochs between two sheets of reconstructions.
+        strict: bool. Refuse a folder with unreadable images instead of skipping them.
+        seed: int.
+    """
+
+    dataset: str = "digits"
+    preset: str = "paper"
+    model: SiTConfig = SiTConfig()
+    views: ViewConfig = ViewConfig()
+    corruption: CorruptionConfig = CorruptionConfig()
+    initial_encoder: str | None = None
+    tasks: tuple[str, ...] = TASKS
+    weighting: str = "uncertainty"
+    task_weights: tuple[float, ...] | None = None
+    temperature: float = 0.5
+    negatives: str = "global"
+    epochs: int = 501
+    batch_size: int = 288
+    steps_per_epoch: int | None = None
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 5e-6
+    warmup_epochs: int = 5
+    weight_decay: float = 0.05
+    clip_norm: float | None = None
+    precision: str = "float32"
+    holdout: float = 0.05
+    sheet_every: int = 10
+    strict: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "tasks", check_tasks(self.tasks))
+        if self.task_weights is not None:
+            object.__setattr__(self, "task_weights", tuple(self.task_weights))
+        check_weighting(self.weighting, self.tasks, self.task_weights)
+        check_choice("negatives", self.negatives, ("global", "local"))
+        check_choice("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
+        for name in ("epochs", "batch_size", "sheet_every"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} must be at least 1, received {value}.")
+        check_batch(self.batch_size, self.tasks)
+        for name in ("learning_rate", "temperature"):
+            value = getattr(self, name)
+            require(value > 0, f"{name} must be positive, received {value}.")
+        require(0 <= self.holdout < 1, f"holdout must lie in [0, 1), received {self.holdout}.")
+        require(
+            0 <= self.warmup_epochs < self.epochs,
+            f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs}).",
+        )
+        require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f"clip_norm must be positive or None, received {self.clip_norm}.",
+        )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after warm-up: the base rate scaled by batch_size / 512."""
+        return self.learning_rate * self.batch_size / 512

@@ -1,0 +1,4 @@
+"""Weights from PyTorch checkpoints, and back.
+
+May import `runs` and what lies below it.
+"""

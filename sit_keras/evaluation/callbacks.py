@@ -1,0 +1,38 @@
+"""Nearest neighbours after each epoch."""
+
+import keras
+
+from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import eval_batches
+from sit_keras.evaluation.baselines import NEIGHBOURS
+from sit_keras.evaluation.features import FrozenFeatures, select_features
+from sit_keras.evaluation.knn import knn_accuracy
+
+
+class Neighbours(keras.callbacks.Callback):
+    """Adds `knn_accuracy` to the epoch's logs: held-out images classified by the training ones.
+
+    Args:
+        train: ImageSet, all labelled.
+        held_out: ImageSet, all labelled.
+        size: int. Of the encoder's input in pixels.
+        eval_crop: float. See `ViewConfig`.
+    """
+
+    def __init__(self, train: ImageSet, held_out: ImageSet, size: int, eval_crop: float):
+        super().__init__()
+        self._labels = train.class_labels(), held_out.class_labels()
+        self._batches = [eval_batches(images, size, eval_crop) for images in (train, held_out)]
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._features = FrozenFeatures(model.encoder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        train, held_out = (
+            select_features(self._features(batches), "tokens") for batches in self._batches
+        )
+        train_labels, held_out_labels = self._labels
+        k = min(NEIGHBOURS, len(train))
+        accuracies = knn_accuracy(train, train_labels, held_out, held_out_labels, [k])
+        logs["knn_accuracy"] = accuracies[k]

@@ -1,0 +1,82 @@
+"""AdamW with warm-up and cosine decay, as the paper trains."""
+
+import typing
+
+import keras
+
+from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.settings import RunConfig
+
+WARMUP_START = 1e-6
+EPSILON = 1e-8
+
+
+def build_optimizer(
+    variables: typing.Sequence[keras.Variable], config: RunConfig, steps_per_epoch: int
+) -> keras.optimizers.Optimizer:
+    """Returns AdamW with the run's schedule; biases, norms, tokens and positions do not decay.
+
+    The learning rate is the base rate times batch_size / 512. It rises linearly over the warm-up
+    epochs, then falls along a cosine to the smallest one, changing at every step.
+
+    Args:
+        variables: the trainable ones, some of which decay.
+        config: RunConfig.
+        steps_per_epoch: int.
+    """
+    schedule = cosine_schedule(config, steps_per_epoch)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=EPSILON)
+    optimizer.exclude_from_weight_decay(
+        var_list=[variable for variable in variables if not decays(variable)]
+    )
+    return optimizer
+
+
+def cosine_schedule(
+    config: RunConfig | FinetuneConfig, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate of each step, as `build_optimizer` says."""
+    peak = config.peak_learning_rate
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=WARMUP_START if warmup_steps else peak,
+        decay_steps=config.epochs * steps_per_epoch - warmup_steps,
+        alpha=min(1.0, config.min_learning_rate / peak),
+        warmup_target=peak if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+def decays(variable: keras.Variable) -> bool:
+    """Whether weight decay applies: not to biases, norms, tokens, positions and alphas."""
+    exempt = ("rotation_token", "contrastive_token", "positions")
+    return len(variable.shape) >= 2 and variable.name not in exempt
+
+
+class PlannedAdamW(keras.optimizers.Adam):
+    """AdamW in which every variable has a learning rate and a weight decay of its own.
+
+    Args:
+        schedule: a learning rate schedule.
+        scales: for each variable that it will be built with, a factor of the learning rate.
+        weight_decays: for each of them, the decoupled decay; it is scaled with the rate.
+        **kwargs: as for `keras.optimizers.Adam`.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        scales: typing.Sequence[float],
+        weight_decays: typing.Sequence[float],
+        **kwargs,
+    ):
+        super().__init__(schedule, epsilon=EPSILON, **kwargs)
+        self._scales = tuple(scales)
+        self._weight_decays = tuple(weight_decays)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        rate = learning_rate * self._scales[index]
+        if self._weight_decays[index]:
+            self.assign_sub(variable, self._weight_decays[index] * rate * variable)
+        super().update_step(gradient, variable, rate)

@@ -1,0 +1,184 @@
+"""Numbers as pictures: curves, tables, matrices, maps of features."""
+
+import os
+import typing
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
+from sklearn.manifold import TSNE
+
+from sit_keras.config.checks import TASKS
+
+
+def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Draws a run: losses, accuracies, alphas, weights, and each task's pull at the encoder.
+
+    Args:
+        log: the columns of `log.csv`; epochs, from 0, are its `epoch`.
+        path: of the PNG.
+    """
+    log = {name: values for name, values in log.items() if not np.isnan(values).all()}
+    panels = {
+        "total loss": [n for n in ("loss", "val_loss") if n in log],
+        "raw losses": [n for task in TASKS for n in (task, f"val_{task}") if n in log],
+        "accuracy": [n for n in log if n.endswith("_accuracy")],
+        "alpha, learned": [n for n in log if n.startswith("alpha_")],
+        "weight in the loss": [n for n in log if n.startswith("weight_")],
+        "share of the pull at the encoder": [n for n in log if n.startswith("share_")],
+    }
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
+        if not names:
+            axes.set_axis_off()  # fixed weights have no alphas
+            continue
+        for name in names:
+            known = ~np.isnan(log[name])
+            axes.plot(
+                log["epoch"][known] + 1,
+                log[name][known],
+                "--" if name.startswith("val_") else "-",
+                color=_colour(name),
+                marker="." if known.sum() < 3 else None,  # a line needs two points
+                label=name.replace("_", " "),
+            )
+        axes.set(title=title, xlabel="epoch")
+        if names[0].startswith("share_"):
+            axes.set_ylim(0, 1)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=100)
+
+
+def _colour(name):
+    """One colour for each task, in all panels."""
+    for number, task in enumerate(TASKS):
+        if task in name:
+            return f"C{number}"
+    return "C3" if name.startswith("knn") else "black"
+
+
+def confusion_sheet(
+    confusion: np.ndarray, class_names: typing.Sequence[str], path: str | os.PathLike
+) -> None:
+    """Draws a confusion matrix, each row to its own sum.
+
+    Args:
+        confusion: (K, K) int, rows the true classes.
+        class_names: K names.
+        path: of the PNG.
+    """
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    count = len(class_names)
+    side = min(12.0, 3 + 0.35 * count)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true")
+    if count <= 40:  # more names cannot be read
+        plain = {"fontsize": 7, "parse_math": False}  # a $ is a $
+        axes.set_xticks(range(count), class_names, rotation=90, **plain)
+        axes.set_yticks(range(count), class_names, **plain)
+    if count <= 12:
+        for (i, j), number in np.ndenumerate(confusion):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(number), ha="center", va="center", color=colour, fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def feature_map(
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_names: typing.Sequence[str],
+    path: str | os.PathLike,
+    seed: int = 0,
+) -> None:
+    """Draws images as points of a plane by t-SNE of their features, coloured by class.
+
+    Args:
+        features: (N, E) float32.
+        labels: (N,) int; -1 for none.
+        class_names: K names.
+        path: of the PNG.
+        seed: int.
+    """
+    if len(features) > 3 and np.ptp(features, axis=0).max() > 1e-6:
+        perplexity = min(30, (len(features) - 1) / 3)
+        plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    else:
+        plane = np.zeros((len(features), 2))  # collapsed to a point, on which scikit-learn dies
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
+    unlabelled = plane[labels < 0]
+    axes.scatter(*unlabelled.T, s=8, color="grey")
+    dots = [
+        axes.scatter(*plane[labels == index].T, s=8, color=colours(index % colours.N))
+        for index in range(len(class_names))
+    ]
+    if 0 < len(class_names) <= 20:
+        # Given by hand: a name of its own may begin with an underscore.
+        legend = figure.legend(
+            dots, class_names, loc="outside right upper", fontsize=8, markerscale=2
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    axes.set_axis_off()
+    figure.savefig(path, dpi=120)
+
+
+def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
+    """Draws the numbers of a table as bars, the deck's as marks.
+
+    Args:
+        entries: dicts of `row`, `column`, `mean`, `deviation` or None, and `deck` in percent or
+            None.
+        path: of the PNG.
+    """
+    rows = list(dict.fromkeys(entry["row"] for entry in entries))
+    columns = list(dict.fromkeys(entry["column"] for entry in entries))
+    height = 0.8 / len(columns)
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(rows) * (1 + len(columns))), layout="constrained")
+    axes = figure.subplots()
+    for number, column in enumerate(columns):
+        chosen = [entry for entry in entries if entry["column"] == column]
+        places = [rows.index(entry["row"]) + height * number for entry in chosen]
+        values = [100 * entry["mean"] for entry in chosen]
+        spreads = [100 * (entry["deviation"] or 0) for entry in chosen]
+        bars = axes.barh(places, values, height, xerr=spreads, label=column, alpha=0.8)
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        known = [(entry["deck"], at) for entry, at in zip(chosen, places, strict=True)]
+        known = [(value, at) for value, at in known if value is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), "k|", markersize=12, label=f"{column}, deck")
+    axes.set_yticks([i + height * (len(columns) - 1) / 2 for i in range(len(rows))], rows)
+    axes.invert_yaxis()
+    axes.set(xlabel="top-1 accuracy, %", xlim=(0, 105))
+    figure.legend(loc="outside upper right", ncols=2 * len(columns), fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
+    """Draws the score of each trial over each setting that a search changed.
+
+    Args:
+        trials: dicts of `score` and `changes`, a dict of settings.
+        path: of the PNG.
+    """
+    names = list(dict.fromkeys(name for trial in trials for name in trial["changes"]))
+    names = [name for name in names if name not in ("task_weights", "warmup_epochs")]
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    cells = figure.subplots(lines, columns, squeeze=False).flat
+    for name, axes in zip(names, cells, strict=False):
+        points = [(t["changes"][name], 100 * t["score"]) for t in trials if name in t["changes"]]
+        axes.plot(*zip(*points, strict=True), "o", alpha=0.7)
+        values = [value for value, _ in points if not isinstance(value, str)]
+        if values and min(values) > 0 and max(values) > 10 * min(values):
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel="score, %")
+    for axes in list(cells):  # those left over
+        axes.set_axis_off()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,168 @@
+"""Images side by side: views and their corruption, restorations, attention, neighbours.
+
+Shapes: M images, S side, A attention heads, K neighbours.
+"""
+
+import os
+import pathlib
+import typing
+
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
+
+from sit_keras.augment.operations import denormalize
+
+RIGHT, WRONG = "darkgreen", "darkred"
+
+
+def _cells(rows, columns, side=1.5, above=0.4):
+    """A figure of square cells without axes, and the cells (rows, columns)."""
+    figure = Figure(figsize=(side * columns, side * rows + above), layout="constrained")
+    cells = figure.subplots(rows, columns, squeeze=False)
+    for cell in cells.flat:
+        cell.set_xticks([])
+        cell.set_yticks([])
+        for spine in cell.spines.values():
+            spine.set_visible(False)
+    return figure, cells
+
+
+def _save(figure, path, dpi=100):
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+
+
+def _pixels(images):
+    """Normalised images as pixels in [0, 1]."""
+    return np.clip(np.asarray(denormalize(images)), 0, 1)
+
+
+def _rows(rows, side=1.5):
+    """A figure with each of the named rows of normalised images, and its cells."""
+    figure, cells = _cells(len(rows), len(next(iter(rows.values()))), side)
+    for line, (name, images) in zip(cells, rows.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=8)
+        for cell, image in zip(line, _pixels(images), strict=True):
+            cell.imshow(image, interpolation="nearest")
+    return figure, cells
+
+
+def reconstruction_sheet(
+    clean: np.ndarray,
+    corrupted: np.ndarray,
+    restored: np.ndarray | None,
+    rotation: np.ndarray,
+    predicted_rotation: np.ndarray | None,
+    path: str | os.PathLike,
+) -> None:
+    """Writes a sheet of clean, corrupted and restored images, one image a column.
+
+    Args:
+        clean, corrupted: (M, S, S, 3) float32, normalised.
+        restored: the same, or None where the task is left out.
+        rotation: (M,) int, true quarter turns clockwise.
+        predicted_rotation: (M,) int, or None where the task is left out.
+        path: of the PNG.
+    """
+    rows = {"clean": clean, "corrupted": corrupted}
+    if restored is not None:
+        rows["restored"] = restored
+    figure, cells = _rows(rows)
+    for i, cell in enumerate(cells[0]):
+        title, colour = f"{90 * rotation[i]}°", "black"
+        if predicted_rotation is not None:
+            title += f", said {90 * predicted_rotation[i]}°"
+            colour = RIGHT if predicted_rotation[i] == rotation[i] else WRONG
+        cell.set_title(title, fontsize=8, color=colour)
+    _save(figure, path)
+
+
+def corruption_gallery(stages: dict[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Writes a row of images for each way to spoil them.
+
+    Args:
+        stages: (M, S, S, 3) float32, normalised, by name; the same images in each.
+        path: of the PNG.
+    """
+    figure, _ = _rows(stages)
+    _save(figure, path)
+
+
+def attention_sheet(
+    images: np.ndarray, heads: np.ndarray, rollout: np.ndarray, path: str | os.PathLike
+) -> None:
+    """Draws where a token looks: each head of the last block, their mean, and the rollout.
+
+    Args:
+        images: (M, S, S, 3) float32, normalised.
+        heads: (M, A, rows, columns) float32, attention to the patches.
+        rollout: (M, rows, columns) float32.
+        path: of the PNG.
+    """
+    num_heads = heads.shape[1]
+    titles = ["image", *(f"head {i + 1}" for i in range(num_heads)), "mean of heads", "rollout"]
+    figure, cells = _cells(len(images), len(titles), side=1.2)
+    for cell, title in zip(cells[0], titles, strict=True):
+        cell.set_title(title, fontsize=8)
+    columns = zip(cells, _pixels(images), heads, rollout, strict=True)
+    for line, image, each, flow in columns:
+        line[0].imshow(image, interpolation="nearest")
+        for cell, weights in zip(line[1:], [*each, each.mean(axis=0), flow], strict=True):
+            cell.imshow(weights, cmap="inferno", vmin=0)  # each to its own maximum
+    _save(figure, path)
+
+
+def neighbour_sheet(
+    queries: np.ndarray,
+    neighbours: np.ndarray,
+    similarities: np.ndarray,
+    path: str | os.PathLike,
+    names: np.ndarray | None = None,
+    neighbour_names: np.ndarray | None = None,
+) -> None:
+    """Draws images beside those that an encoder finds most like them.
+
+    Args:
+        queries: (M, S, S, 3) float32, normalised.
+        neighbours: (M, K, S, S, 3) float32, normalised, the most similar first.
+        similarities: (M, K) float32, cosines.
+        path: of the PNG.
+        names: (M,) names of classes, or None.
+        neighbour_names: (M, K) names, or None.
+    """
+    count, k = similarities.shape
+    figure, cells = _cells(count, 1 + k, side=1.2)
+    for i, line in enumerate(cells):
+        line[0].imshow(_pixels(queries[i]), interpolation="nearest")
+        line[0].set_title("image" if names is None else names[i], fontsize=8, parse_math=False)
+        for j, cell in enumerate(line[1:]):
+            cell.imshow(_pixels(neighbours[i, j]), interpolation="nearest")
+            title, colour = f"{similarities[i, j]:.2f}", "black"
+            if names is not None:
+                title = f"{neighbour_names[i, j]} {title}"
+                colour = RIGHT if neighbour_names[i, j] == names[i] else WRONG
+            cell.set_title(title, fontsize=7, color=colour, parse_math=False)
+    _save(figure, path)
+
+
+def outlier_sheet(
+    images: typing.Sequence[np.ndarray],
+    restored: typing.Sequence[np.ndarray],
+    titles: typing.Sequence[str],
+    path: str | os.PathLike,
+) -> None:
+    """Draws images above what was restored of them.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        restored: (S, S, 3) float32 in [0, 1] each.
+        titles: a text for each.
+        path: of the PNG.
+    """
+    figure, cells = _cells(2, len(images), above=0.6)
+    for line, pictures in zip(cells, (images, restored), strict=True):
+        for cell, picture in zip(line, pictures, strict=True):
+            cell.imshow(picture, interpolation="nearest")
+    for cell, title in zip(cells[0], titles, strict=True):
+        cell.set_title(title, fontsize=7, parse_math=False)
+    _save(figure, path)

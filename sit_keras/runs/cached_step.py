@@ -1,0 +1,59 @@
+"""Work that is done once: its folder says what was asked for and, in the end, the results."""
+
+import json
+import os
+import pathlib
+import typing
+import zlib
+
+import numpy as np
+
+from sit_keras.config.serialization import differing
+from sit_keras.data.images import ImageSet
+from sit_keras.runs.files import sole_run, write_json
+
+
+def once(
+    folder: str | os.PathLike, settings: dict, work: typing.Callable[[pathlib.Path], dict]
+) -> dict:
+    """Returns the results of work in a folder, doing it only if it is not finished there.
+
+    Args:
+        folder: gets `settings.json` before the work and `results.json` after it.
+        settings: plain values that decide the results.
+        work: called with the folder; returns the results as plain values.
+
+    Raises:
+        ValueError: if the folder holds work of other settings, or another process works in it.
+    """
+    folder = pathlib.Path(folder)
+    settings = json.loads(json.dumps(settings))
+    path, finished = folder / "settings.json", folder / "results.json"
+    begun = finished.exists() or any((folder / part).is_dir() for part in ("checkpoints", "trials"))
+    if path.exists() and begun:
+        changed = differing(json.loads(path.read_text()), settings)
+        if changed:
+            raise ValueError(
+                f"{folder} holds work of other settings ({'; '.join(changed)}): give another "
+                "--output, or remove that folder."
+            )
+    if finished.exists():
+        return json.loads(finished.read_text())
+    with sole_run(folder):
+        write_json(path, settings)
+        results = work(folder)
+        write_json(finished, results)
+    return results
+
+
+def images_fingerprint(images: ImageSet) -> str:
+    """Returns a short text that changes with any pixel or path, label or class."""
+    return fingerprint([images.items, images.labels, np.array(images.class_names)])
+
+
+def fingerprint(arrays: typing.Iterable[np.ndarray]) -> str:
+    """Returns a short text that changes with any number in the arrays."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(array), crc)
+    return f"{crc:08x}"

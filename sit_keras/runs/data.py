@@ -1,0 +1,93 @@
+"""The images of a run: what it trains on, what it is watched and judged by."""
+
+import dataclasses
+import os
+
+import tensorflow as tf
+
+from sit_keras.config.settings import RunConfig
+from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import count_steps, step_views
+from sit_keras.data.sources import load_source
+from sit_keras.data.splits import hold_out
+from sit_keras.data.views import TwoViews
+
+# Enough for a verdict on an encoder; the paper's protocols use every image.
+MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
+MAX_VALIDATION_STEPS = 10
+MIN_VALIDATION_IMAGES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The images that a run's settings ask for.
+
+    Args:
+        config: RunConfig.
+        train, held_out: ImageSet. The training split, in two parts.
+        test: ImageSet or None. The source's own test split.
+    """
+
+    config: RunConfig
+    train: ImageSet
+    held_out: ImageSet
+    test: ImageSet | None
+
+    @classmethod
+    def load(
+        cls, config: RunConfig, data_dir: str | os.PathLike | None = None, download: bool = False
+    ) -> "RunData":
+        """Returns the images; arguments as for `sit_keras.data.load_source`.
+
+        Raises:
+            ValueError: as there, and for settings that these images cannot train.
+        """
+        source = load_source(config.dataset, data_dir, download, config.strict)
+        train, held_out = hold_out(source.train, config.holdout, config.seed)
+        data = cls(config, train, held_out, source.test)
+        _ = data.two_views, data.steps_per_epoch  # whatever they refuse, before anything is written
+        return data
+
+    @property
+    def two_views(self) -> TwoViews:
+        """What makes the views."""
+        config = self.config
+        return TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; raises ValueError if there are too few images for one."""
+        return steps_per_epoch(self.config, len(self.train))
+
+    def views(self, first: int, last: int) -> tf.data.Dataset:
+        """Returns the training batches of steps `first` to `last` of the run."""
+        return step_views(self.train, self.two_views, self.config.batch_size, first, last)
+
+    def validation_views(self, divisor: int) -> tf.data.Dataset:
+        """Returns the same batches every epoch, of held-out images if there are enough of them.
+
+        Args:
+            divisor: int. Divides the size of the batches.
+        """
+        enough = len(self.held_out) >= min(self.config.batch_size, MIN_VALIDATION_IMAGES)
+        watched = self.held_out if enough else self.train
+        batch_size = min(self.config.batch_size, len(watched))
+        batch_size = max(batch_size // divisor, 1) * divisor
+        steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
+        others = dataclasses.replace(self.two_views, seed=self.config.seed + 1)
+        # Drawn anew each time: cached, ten batches of the paper's would fill seven gigabytes.
+        return step_views(watched, others, batch_size, 0, steps, shuffle=False)
+
+    def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """Returns the labelled images that a probe learns from, and those of `test`."""
+        seed = self.config.seed
+        return (
+            self.train.labelled().subset(MAX_PROBE_TRAIN, seed),
+            test.labelled().subset(MAX_PROBE_TEST, seed),
+        )
+
+
+def steps_per_epoch(config: RunConfig, num_images: int) -> int:
+    """Returns the steps of an epoch over `num_images`; ValueError if they fill no batch."""
+    steps = count_steps(num_images, config.batch_size)
+    return min(steps, config.steps_per_epoch or steps)

@@ -1,0 +1,66 @@
+"""The folder of a run: who may write to it, what it says, and what to do when it is full."""
+
+import pathlib
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras._version import VERSION
+from sit_keras.config.checks import TASKS
+from sit_keras.config.serialization import differences
+from sit_keras.config.settings import RunConfig
+from sit_keras.runs.files import load_json, save_json
+
+
+def folder_name(dataset: str) -> str:
+    """Returns the name of a data set as part of a folder's name."""
+    return dataset.replace(":", "-").replace("/", "-")
+
+
+def run_name(config: RunConfig) -> str:
+    """Returns the name of a run's folder: what it trains on, and what an ablation changes."""
+    parts = [folder_name(config.dataset), config.preset]
+    fixed = config.weighting == "fixed"
+    parts += ["+".join(config.tasks)] if fixed or set(config.tasks) != set(TASKS) else []
+    parts += ["fixed"] if fixed else []
+    return "-".join([*parts, f"seed{config.seed}"])
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a run is made with."""
+    return {
+        "sit_keras": VERSION,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_settings(run_dir: pathlib.Path, config: RunConfig) -> None:
+    """Writes `config.json`: every setting, and the versions of the libraries."""
+    save_json(config, run_dir / "config.json", versions=versions())
+
+
+def read_settings(run_dir: pathlib.Path) -> RunConfig:
+    """Returns the settings that `write_settings` wrote."""
+    return load_json(RunConfig, run_dir / "config.json", extra=["versions"])
+
+
+def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -> None:
+    """Raises ValueError if the folder has a run of other settings, or one not to be resumed."""
+    if not ((run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()):
+        return  # nothing was trained yet, so nothing is lost
+    if not resume:
+        raise ValueError(
+            f"{run_dir} holds a run, and --noresume asks for a new one: remove the folder, or give "
+            "another --run_dir."
+        )
+    changed = differences(read_settings(run_dir), config)
+    if changed:
+        raise ValueError(
+            f"{run_dir} holds a run with other settings ({'; '.join(changed)}): give another "
+            "--run_dir, or the same settings to go on with it."
+        )

@@ -1,0 +1,239 @@
+"""From a run to a SavedModel that another team deploys without Keras and without this package.
+
+An export is `NAME/VERSION/` as TF Serving wants it, with a contract inside: what goes in, what
+comes out, and examples of both.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import filelock
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras.config.checks import TASKS
+from sit_keras.config.network import SiTConfig
+from sit_keras.config.serialization import from_dict
+from sit_keras.config.settings import ViewConfig
+from sit_keras.models.loading import load_encoder
+from sit_keras.runs.files import write_json, write_text
+from sit_keras.runs.folder import folder_name, read_settings
+from sit_keras.runs.model_card import CARD, export_card
+from sit_keras.serving import verify
+from sit_keras.serving.contract import Parts, class_names, contract, examples
+from sit_keras.serving.servable import Servable
+from sit_keras.serving.warmup_requests import write_warmup
+
+
+def export(
+    run: str | os.PathLike,
+    output: str | os.PathLike,
+    classifier: str | os.PathLike | None = None,
+    half: bool = False,
+    check: bool = True,
+) -> pathlib.Path:
+    """Writes the next version of an export, whole or not at all.
+
+    Args:
+        run: a run folder of train.py, a folder of fine-tuning, or a `.keras` file of an encoder.
+        output: the folder of the versions, `exports/NAME`.
+        classifier: a `classifier.keras` whose encoder is this one; None takes that of the run's own
+            linear evaluation, if there is one.
+        half: bool. Keep the weights in float16, for half the size.
+        check: bool. Verify it before it can be seen, see `verify_export`.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ValueError: if there is no encoder, the classifier's is another one, or the export does not
+            say what the Keras models say.
+    """
+    output = pathlib.Path(output)
+    parts = _load(pathlib.Path(run), classifier)
+    names = class_names(parts.head) if parts.head else ()
+    servable = Servable(
+        parts.encoder, parts.eval_crop, parts.pretext, parts.tasks, parts.head, names, half
+    )
+    signatures = servable.signatures()
+    output.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(output / ".lock"):  # another export into this folder is waited for
+        for left_over in output.glob(".writing-*"):  # by one that was killed
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
+            model = _write(servable, signatures, parts, half, pathlib.Path(aside))
+            if check:
+                verify_export(model)
+            return _publish(model, output)
+
+
+def export_folder(run: str | os.PathLike) -> pathlib.Path:
+    """Returns where the versions of a run go: `exports/` and what tells it from other runs.
+
+    Args:
+        run: as for `export`.
+    """
+    path = pathlib.Path(run).resolve()
+    if path.suffix == ".keras":
+        path = path.parent if path.stem == "encoder" else path.with_suffix("")
+    names = path.parts
+    if "evaluation" in names:  # a fine-tuning lies in the folder of its run
+        at = names.index("evaluation")
+        return pathlib.Path("exports") / "-".join([names[at - 1], *names[at + 1 :]])
+    return pathlib.Path("exports") / path.name
+
+
+def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
+    """Writes a complete model into a folder aside."""
+    model, extra = aside / "model", aside / "model" / "assets.extra"
+    np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
+    about = contract(signatures, parts, half)
+    write_json(aside / verify.CONTRACT, about)
+    servable.contract = [
+        tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
+    ]
+    tf.saved_model.save(servable, str(model), signatures=signatures)
+    extra.mkdir()
+    write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
+    write_warmup(extra, signatures)
+    write_json(extra / verify.CHECKSUMS, verify.checksums(model))
+    return model
+
+
+def _card(run, about) -> str:
+    """The model card, with that of the run, in whose folder a fine-tuning lies too."""
+    home = (run if run.is_dir() else run.parent).resolve()
+    while "evaluation" in home.parts:
+        home = home.parent
+    card, conversion = home / CARD, home / "conversion.json"
+    return export_card(
+        about,
+        card.read_text("utf-8") if card.exists() else None,
+        json.loads(conversion.read_text()) if conversion.exists() else None,
+    )
+
+
+def verify_export(path: str | os.PathLike) -> str:
+    """Loads an export in a fresh process without this package and compares it with its contract.
+
+    Args:
+        path: the folder of a version.
+
+    Returns:
+        What was found, for people.
+
+    Raises:
+        ValueError: if it is not what it was when it was exported.
+    """
+    command = [sys.executable, "-P", verify.__file__, os.fspath(path)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # this process may hold the GPU
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        said = (process.stdout + process.stderr).strip().splitlines()
+        raise ValueError(f"{path} failed: {said[-1] if said else 'no word of why'}")
+    return process.stdout.strip()
+
+
+def export_tflite(version: str | os.PathLike) -> pathlib.Path:
+    """Writes the embedding of one image for TFLite, beside an exported version.
+
+    Args:
+        version: the folder of the version, `NAME/1`.
+
+    Returns:
+        The file, `NAME/encoder-1.tflite`: `images` (1, S, S, 3) in [0, 1] -> both tokens and
+        `embedding`.
+    """
+    version = pathlib.Path(version)
+    model = tf.saved_model.load(str(version))
+    about = json.loads((version / "assets" / verify.CONTRACT).read_text())
+    size = from_dict(SiTConfig, about["model"]).square_size
+    embed = model.signatures["serving_default"]
+    spec = tf.TensorSpec((1, size, size, 3), tf.float32, name="images")
+    one = tf.function(lambda images: embed(images=images), input_signature=[spec], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [one.get_concrete_function()], model
+    )
+    path = version.parent / f"encoder-{version.name}.tflite"
+    aside = path.with_name(f".writing-{os.getpid()}.tflite")
+    aside.write_bytes(converter.convert())
+    os.replace(aside, path)
+    return path
+
+
+def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
+    encoder = load_encoder(run)
+    folder = run if run.is_dir() else run.parent
+    config = read_settings(folder) if (folder / "config.json").exists() else None
+    views = config.views if config else _views_of_finetuning(folder)
+    pretext, tasks = None, ()
+    if run.is_dir() and (run / "network.keras").exists():
+        pretext = keras.saving.load_model(run / "network.keras", compile=False)
+        tasks = config.tasks if config else TASKS  # the authors' networks have them all
+    model, found = _load_classifier(encoder, run, folder, config, classifier)
+    source = {"run": str(run), "classifier": found and str(found)}
+    if config is not None:
+        source |= {"preset": config.preset, "dataset": config.dataset, "seed": config.seed}
+    return Parts(encoder, views.eval_crop, pretext, tasks, model, source)
+
+
+def _load_classifier(encoder, run, folder, config, asked):
+    """The classifier and its file: the one asked for, or one of the run's own if it fits."""
+    found = pathlib.Path(asked) if asked else None
+    if found is None and run.is_dir():
+        found = _own_classifier(folder, config)
+    if found is None:
+        return None, None
+    if not found.is_file():
+        raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
+    model = keras.saving.load_model(found, compile=False)
+    if _same(encoder, model.get_layer("sit_encoder")):
+        return model, found
+    other = f"The encoder of {found} is not that of {run}"
+    if asked:
+        raise ValueError(
+            f"{other}: export the folder that the classifier lies in (fine-tuning writes both), or "
+            "judge this encoder with evaluate.py first."
+        )
+    print(f"{other}, so the export has no classes: judge this encoder with evaluate.py first.")
+    return None, None
+
+
+def _views_of_finetuning(folder: pathlib.Path) -> ViewConfig:
+    path = folder / "settings.json"
+    if path.exists():
+        return ViewConfig(**json.loads(path.read_text())["views"])
+    return ViewConfig()
+
+
+def _own_classifier(folder, config) -> pathlib.Path | None:
+    """A classifier beside the encoder, or that of the linear evaluation on the run's own data."""
+    places = [folder / "classifier.keras"]
+    if config is not None:
+        places.append(folder / "evaluation" / folder_name(config.dataset) / "classifier.keras")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _same(one: keras.Model, other: keras.Model) -> bool:
+    weights = one.get_weights(), other.get_weights()
+    return len(weights[0]) == len(weights[1]) and all(map(np.array_equal, *weights))
+
+
+def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
+    """Renames a complete model to the next free version."""
+    while True:
+        taken = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
+        version = output / str(max(taken, default=0) + 1)
+        try:
+            os.rename(model, version)
+        except OSError:
+            if not version.exists():
+                raise
+        else:
+            return version

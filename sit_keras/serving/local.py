@@ -1,0 +1,65 @@
+"""An exported model at work in this process, on the images of a folder."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras.data.folder import find_images
+from sit_keras.data.reading import read_image
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a model said of an image.
+
+    Args:
+        path: pathlib.Path of the file.
+        image: (H, W, 3) uint8, upright by its EXIF orientation.
+        outputs: arrays by the name of the output, without the batch.
+    """
+
+    path: pathlib.Path
+    image: np.ndarray
+    outputs: dict[str, np.ndarray]
+
+
+def ask(
+    version: str | os.PathLike, signature: str, folder: str | os.PathLike, enough: int = 512
+) -> typing.Iterator[Answer]:
+    """Asks a signature of images about every image in a folder, telling how far it is.
+
+    Args:
+        version: the folder of an exported version, `exports/NAME/1`.
+        signature: str.
+        folder: the images, at any depth. Files that cannot be read are named and passed over.
+        enough: int. A short side in pixels that suffices, see `read_image`.
+
+    Raises:
+        ValueError: if there is no such export, signature or image.
+    """
+    if not (pathlib.Path(version) / "saved_model.pb").is_file():
+        raise ValueError(f"No exported model in {version}: give a version, such as exports/NAME/1.")
+    functions = tf.saved_model.load(os.fspath(version)).signatures
+    if signature not in functions:
+        raise ValueError(
+            f"{version} has no {signature}, only {', '.join(functions)}: export the folder of a "
+            "run of train.py, which has the pretext heads."
+        )
+    files = find_images(folder)
+    bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stderr.isatty()))
+    for done, path in enumerate(files, 1):
+        try:
+            image = read_image(path, enough)
+        except OSError as error:
+            print(f"{path} cannot be read: {error}", file=sys.stderr)
+        else:
+            images = tf.constant(image[None], tf.float32) / 255.0
+            outputs = functions[signature](images=images)
+            yield Answer(path, image, {name: x[0].numpy() for name, x in outputs.items()})
+        bar.update(done)

@@ -1,0 +1,222 @@
+"""Examines libraries, arithmetic and images before hours are spent on them."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import pathlib
+import shutil
+import sys
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sit_keras.config.settings import RunConfig
+from sit_keras.data.images import NO_LABEL, ImageSet
+from sit_keras.data.pipeline import eval_batches
+from sit_keras.plots.image_grids import reconstruction_sheet
+from sit_keras.runs.data import RunData
+from sit_keras.runs.folder import versions
+from sit_keras.training.pretrainer import SiTPretrainer
+
+MAX_IMAGES = 500  # looked at; photos take their time to read
+MAX_BATCH = 8  # of the two steps compared, which a CPU has to take
+TOLERANCE = 1e-4  # of the largest gradient; float32 leaves 1e-6, a wrong reduction 1e-1
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        topic: str.
+        text: str. What was found.
+        is_problem: bool. Whether a run should not begin before it is mended.
+    """
+
+    topic: str
+    text: str
+    is_problem: bool = False
+
+
+def report(
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> None:
+    """Prints what `examine` finds, with its arguments; ValueError if there is a problem."""
+    problems = 0
+    for finding in examine(config, run_dir, data_dir, download):
+        mark = "PROBLEM: " if finding.is_problem else ""
+        print(f"{finding.topic:12} {mark}{finding.text}", flush=True)
+        problems += finding.is_problem
+    if problems:
+        raise ValueError(f"the doctor found {problems} problem{'s' * (problems > 1)}, see above.")
+    print("No problem found.")
+
+
+def examine(
+    config: RunConfig, run_dir: str | os.PathLike, data_dir: str | None, download: bool
+) -> typing.Iterator[Finding]:
+    """Yields what it finds, as it finds it. To be called before TensorFlow does anything.
+
+    Args:
+        config: RunConfig.
+        run_dir: a sheet of views is written here, `doctor.png`.
+        data_dir, download: as for `sit_keras.data.load_source`.
+
+    Raises:
+        ValueError: if TensorFlow has begun, so that its CPU cannot be cut in two any more.
+    """
+    yield Finding("versions", ", ".join(f"{name} {v}" for name, v in versions().items()))
+    yield from _libraries()
+    devices = _two_logical_cpus()
+    yield from _gpus(config)
+    data = RunData.load(config, data_dir, download)
+    yield from _images(data)
+    yield from _views(data, pathlib.Path(run_dir))
+    yield _replicas(data, devices)
+
+
+def _libraries():
+    """Combinations that are known not to work."""
+    if keras.backend.backend() != "tensorflow":
+        backend = keras.backend.backend()
+        yield Finding("keras", f"runs on {backend}: set KERAS_BACKEND=tensorflow.", True)
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        yield Finding("python", "only 3.11 to 3.13 are tested.", True)
+    for name, module, least in (("tensorflow", tf, (2, 21)), ("keras", keras, (3, 15))):
+        if tuple(int(part) for part in module.__version__.split(".")[:2]) < least:
+            wanted = ".".join(map(str, least))
+            yield Finding(
+                name, f"{module.__version__} is too old: install {wanted} or newer.", True
+            )
+    for needed, by in (("tensorboard", "its callback"), ("importlib_resources", "TFDS")):
+        if importlib.util.find_spec(needed) is None:
+            yield Finding(needed, f"is missing, and {by} needs it: pip install {needed}", True)
+    if os.environ.get("TF_USE_LEGACY_KERAS", "0") not in ("", "0"):
+        yield Finding("keras", "TF_USE_LEGACY_KERAS makes tf.keras another Keras: unset it.", True)
+    if importlib.util.find_spec("tensorflow_addons") is not None:
+        text = "cannot be imported beside Keras 3; nothing here uses it."
+        yield Finding("tensorflow-addons", text)
+
+
+def _two_logical_cpus():
+    try:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        halves = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, halves)
+    except RuntimeError as error:
+        raise ValueError(
+            "The doctor must come before TensorFlow does anything: run `python train.py --doctor`."
+        ) from error
+    return [device.name for device in tf.config.list_logical_devices("CPU")]
+
+
+def _gpus(config):
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+    yield Finding(
+        "devices", f"{', '.join(map(str, names)) or 'no GPU'}; {os.cpu_count()} CPU cores"
+    )
+    if not gpus and shutil.which("nvidia-smi"):
+        text = "TensorFlow does not see the GPU of this machine: pip install 'tensorflow[and-cuda]'"
+        yield Finding("devices", text, True)
+    if not gpus and config.precision == "mixed_float16":
+        yield Finding("precision", "mixed_float16 is slow without a GPU: use float32.", True)
+
+
+def _images(data):
+    """What the images look like, and how many of them are copies of one another."""
+    config, train = data.config, data.train
+    labelled = int(np.sum(train.labels != NO_LABEL))
+    batch, steps = config.batch_size, data.steps_per_epoch
+    yield Finding(
+        "images",
+        f"{len(train):,} to train on ({labelled:,} labelled, {len(train.class_names)} classes), "
+        f"{len(data.held_out):,} held out, {0 if data.test is None else len(data.test):,} to test",
+    )
+    yield Finding(
+        "steps",
+        f"{steps:,} of {batch} images an epoch, {steps * config.epochs:,} in {config.epochs} "
+        f"epochs; {len(train) - steps * batch:,} images of an epoch wait for the next",
+    )
+    sample = train.subset(MAX_IMAGES, config.seed)
+    pixels = np.concatenate(list(_whole_images(sample, data.two_views.size)))  # (N, S, S, 3)
+    mean, deviation = (
+        " ".join(f"{value:+.2f}" for value in moment)
+        for moment in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2)))
+    )
+    yield Finding("pixels", f"normalised red, green, blue: mean {mean}, deviation {deviation}")
+    blank = int(np.sum(pixels.std(axis=(1, 2)).max(axis=-1) < 0.01))
+    if blank:
+        yield Finding("pixels", f"{blank} of {len(sample)} images looked at have one colour only")
+    yield Finding("copies", _copies(pixels, batch))
+
+
+def _whole_images(images: ImageSet, size):
+    return (batch.numpy() for batch in eval_batches(images, size, eval_crop=1.0))
+
+
+def _copies(pixels, batch):
+    hashes = [hashlib.sha1(image.tobytes()).digest() for image in pixels]
+    _, counts = np.unique(hashes, return_counts=True)
+    pairs, all_pairs = (float(np.sum(n * (n - 1) / 2)) for n in (counts, len(hashes)))
+    in_batch = pairs / max(all_pairs, 1) * batch * (batch - 1) / 2
+    text = f"{int(np.sum(counts - 1))} of {len(hashes)} images looked at are copies of another"
+    if pairs:
+        text += f": about {in_batch:.2g} pairs a batch, taken for different images by NT-Xent"
+    return text
+
+
+def _views(data, run_dir):
+    views = next(iter(data.views(0, 1)))
+    bad = [name for name in ("clean", "corrupted") if not np.isfinite(views[name]).all()]
+    if bad:
+        yield Finding("views", f"{', '.join(bad)} are not finite", True)
+    path = run_dir / "doctor.png"
+    shown = {name: value[:8, 0].numpy() for name, value in views.items()}
+    reconstruction_sheet(**shown, restored=None, predicted_rotation=None, path=path)
+    yield Finding("views", f"see {path}")
+
+
+def _replicas(data, devices):
+    """Takes one step on one device and on two, and compares the gradients."""
+    batch = min(data.config.batch_size, MAX_BATCH) // 2 * 2
+    if not batch:
+        return Finding("replicas", "a batch of one image cannot be shared: nothing to compare")
+    views = {name: value[:batch] for name, value in next(iter(data.views(0, 1))).items()}
+    one = _gradient(data.config, views, tf.distribute.OneDeviceStrategy(devices[0]))
+    two = _gradient(data.config, views, tf.distribute.MirroredStrategy(devices))
+    difference, largest = float(np.abs(one - two).max()), float(np.abs(one).max())
+    if not largest > 0:  # the trainer leaves out what is not finite
+        return Finding("replicas", "a step gives no finite gradient: see the loss", True)
+    agree = difference <= TOLERANCE * largest
+    return Finding(
+        "replicas",
+        f"a step on 1 device and on 2: gradients {'agree' if agree else 'DIFFER'}, by at most "
+        f"{difference:.1e} where the largest is {largest:.1e}",
+        is_problem=not agree,
+    )
+
+
+def _gradient(config, views, strategy):
+    """The gradients of all weights, read from a step of plain descent."""
+    with strategy.scope():
+        keras.utils.set_random_seed(config.seed)
+        model = SiTPretrainer(
+            dataclasses.replace(config.model, drop_path_rate=0.0),  # replicas drop other paths
+            tasks=config.tasks,
+            weighting=config.weighting,
+            task_weights=config.task_weights,
+            temperature=config.temperature,
+        )
+        model.compile(keras.optimizers.SGD(1.0))
+    before = [v.numpy() for v in model.trainable_variables]
+    dataset = tf.data.Dataset.from_tensors(views)
+    model.fit(dataset, shuffle=False, verbose=0)
+    after = [v.numpy() for v in model.trainable_variables]
+    return np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])

@@ -1,0 +1,95 @@
+"""Which photos lie on their side, by the rotation head of an exported model.
+
+python -m sit_keras.orient my/photos --model=exports/NAME/1
+python -m sit_keras.orient my/photos --model=exports/NAME/1 --write=upright
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+import numpy as np
+from PIL import Image
+
+from sit_keras.data.reading import read_image
+from sit_keras.serving.local import ask
+
+
+def orient(
+    folder: str | os.PathLike,
+    version: str | os.PathLike,
+    confidence: float = 0.5,
+    write: str | os.PathLike | None = None,
+) -> list[dict]:
+    """Finds the images that do not stand upright.
+
+    Args:
+        folder: the images.
+        version: an exported version with the signature `predict_rotation`.
+        confidence: float. The least probability that counts.
+        write: a new folder outside of `folder` for upright copies (RGB, without metadata) of those
+            found, or None.
+
+    Returns:
+        A dict for each image found: `path`, `turn` (degrees clockwise that set it upright) and
+        `confidence`, surest first.
+
+    Raises:
+        ValueError: if there is no image or no such model, or copies would lie among the originals.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    if write is not None:
+        write = pathlib.Path(write).expanduser()
+        _refuse_the_originals(folder.resolve(), write.resolve())
+    found = []
+    for answer in ask(version, "predict_rotation", folder):
+        turn, sure = (
+            int(answer.outputs["upright_angle"]),
+            float(answer.outputs["probabilities"].max()),
+        )
+        if turn and sure >= confidence:
+            found.append({"path": str(answer.path), "turn": turn, "confidence": sure})
+            if write is not None:
+                _write_upright(answer.path, turn, write / answer.path.relative_to(folder))
+    return sorted(found, key=lambda each: -each["confidence"])
+
+
+def _refuse_the_originals(folder, write):
+    if write.is_relative_to(folder) or folder.is_relative_to(write):
+        raise ValueError(f"{write} and {folder} lie within each other: give a folder aside.")
+    if write.is_dir() and any(write.iterdir()):
+        raise ValueError(f"{write} is not empty: give a new folder for the copies.")
+
+
+def _write_upright(path, turn, copy):
+    """Writes an image as RGB, turned clockwise by so many degrees."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    whole = read_image(path)  # it was reduced to be looked at
+    Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m sit_keras.orient", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("folder", help="images, at any depth")
+    parser.add_argument("--model", required=True, help="an exported version, exports/NAME/1")
+    parser.add_argument(
+        "--confidence", type=float, default=0.5, help="least probability that counts"
+    )
+    parser.add_argument("--write", help="folder for upright copies; the originals stay as they are")
+    options = parser.parse_args(argv)
+    found = orient(options.folder, options.model, options.confidence, options.write)
+    for each in found:
+        print(f"{each['confidence']:7.1%}  turn by {each['turn']:3}  {each['path']}")
+    print(f"{len(found)} images do not stand upright.")
+    if options.write and found:
+        print(f"Upright copies: {options.write}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"sit_keras.orient: {error}")

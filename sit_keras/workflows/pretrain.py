@@ -1,0 +1,269 @@
+"""One pre-training run, from its settings to a folder of results."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import time
+import zlib
+
+import keras
+import tensorflow as tf
+
+from sit_keras.config.execution import Execution
+from sit_keras.config.serialization import differences, to_dict
+from sit_keras.config.settings import RunConfig
+from sit_keras.evaluation.baselines import judge
+from sit_keras.evaluation.callbacks import Neighbours
+from sit_keras.models.loading import copy_weights, load_encoder
+from sit_keras.models.optimizers import build_optimizer
+from sit_keras.models.precision import precision
+from sit_keras.runs.data import RunData
+from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
+from sit_keras.runs.folder import refuse_another_run, write_settings
+from sit_keras.runs.log import forget_later_epochs, last_losses
+from sit_keras.runs.model_card import CARD, run_card
+from sit_keras.runs.results import finished_results
+from sit_keras.runs.tensorboard import PictureLog
+from sit_keras.training import callbacks, guards, multi_worker
+from sit_keras.training.checkpoint import Checkpoints
+from sit_keras.training.memory import limit_arenas
+from sit_keras.training.pretrainer import SiTPretrainer
+from sit_keras.training.replicas import num_replicas
+from sit_keras.training.strategy import (
+    all_or_none,
+    from_all_workers,
+    is_chief,
+    is_multi_worker,
+    make_strategy,
+    worker_loss_explained,
+)
+from sit_keras.workflows.messages import announce
+
+# Of the task ledger and the sheets.
+MAX_LEDGER = 64
+
+
+def pretrain(
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    data_dir: str | None = None,
+    download: bool = False,
+    execution: Execution | None = None,
+) -> dict:
+    """Pre-trains an encoder and judges it, writing everything to one folder.
+
+    A folder with an unfinished run of the same settings is continued where it stopped; a
+    finished one is returned as it is.
+
+    Args:
+        config: RunConfig.
+        run_dir: the folder; several workers must see the same one. Gets `config.json`,
+            `encoder.keras`, `network.keras` (the encoder with its pretext heads), `results.json`,
+            `model_card.md`, `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a loss
+            that was none, `not_finite.jsonl`.
+        data_dir, download: as for `sit_keras.data.load_source`.
+        execution: Execution, or None for its defaults. A run may go on under another one.
+
+    Returns:
+        The results, as in `results.json`; on a worker that is not the chief, without the verdict.
+
+    Raises:
+        ValueError: for settings or data that do not fit, or a folder with another run in it.
+        OSError: if the folder cannot be written.
+        NonFiniteLoss: if a loss becomes NaN or infinite.
+        Stopped: after Ctrl-C or SIGTERM, with the state saved.
+        WorkerLost: if another worker dies.
+    """
+    run_dir, execution = pathlib.Path(run_dir), execution or Execution()
+    limit_arenas()
+    strategy = make_strategy(execution.strategy)
+    is_first = is_chief(strategy)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(full_disk_explained(run_dir))
+        stack.enter_context(worker_loss_explained())
+        with all_or_none(strategy):
+            refuse_another_run(run_dir, config, execution.resume)
+            results = finished_results(run_dir)
+            if results is None:
+                data = RunData.load(config, data_dir, download)
+                if is_first:
+                    stack.enter_context(sole_run(run_dir))
+                    write_settings(run_dir, config)
+                    announce(data)
+        if results is not None:
+            print(f"{run_dir} is finished already, and stays as it is.")
+            return results
+        stack.enter_context(precision(config.precision))
+        settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
+        _agree(strategy, "settings and images", settings)
+        steps = data.steps_per_epoch
+        with strategy.scope():
+            model = _build(config, steps, execution.micro_batches)
+            checkpoints = Checkpoints(model, run_dir / "checkpoints")
+        seconds = _fit(model, checkpoints, data, run_dir, execution)
+        results = {"steps": steps * config.epochs, "train_seconds": round(seconds, 1)}
+        if is_first:
+            model.network.save(run_dir / "network.keras")
+            results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
+            write_text(run_dir / CARD, run_card(config, results, len(data.train)))
+            write_json(run_dir / "results.json", results)  # the last: it says that all is there
+        _agree(strategy, "end", "reached")  # the others stay until the chief has judged
+    return results
+
+
+def draw_batch(
+    config: RunConfig, step: int, data_dir: str | None = None, download: bool = False
+) -> dict[str, tf.Tensor]:
+    """Draws the batch of one step of a run again, such as one named in `not_finite.jsonl`.
+
+    Args:
+        config: RunConfig of the run.
+        step: int. Counted from 0.
+        data_dir, download: as for `sit_keras.data.load_source`.
+
+    Returns:
+        The views, as of `TwoViews`.
+    """
+    return next(iter(RunData.load(config, data_dir, download).views(step, step + 1)))
+
+
+def _agree(strategy, what, value):
+    """Raises ValueError unless all workers have the same value; waits for them all."""
+    number = zlib.crc32(json.dumps(value).encode())
+    if len(set(from_all_workers(strategy, number))) > 1:
+        raise ValueError(
+            f"The workers differ in their {what} (here: {value}). All need the same command, the "
+            "same images, and a --run_dir on a disk that they share."
+        )
+
+
+def _build(config, steps_per_epoch, micro_batches):
+    replicas = num_replicas()
+    if config.batch_size % (replicas * micro_batches):
+        raise ValueError(
+            f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
+            f"{micro_batches} micro-batches each: use a multiple of {replicas * micro_batches}."
+        )
+    keras.utils.set_random_seed(config.seed)
+    model = SiTPretrainer(
+        config.model,
+        tasks=config.tasks,
+        weighting=config.weighting,
+        task_weights=config.task_weights,
+        temperature=config.temperature,
+        negatives=config.negatives,
+        clip_norm=config.clip_norm,
+        micro_batches=micro_batches,
+    )
+    model.compile(build_optimizer(model.trainable_variables, config, steps_per_epoch))
+    return model
+
+
+def _start_from(path, encoder):
+    """Copies the weights of a saved encoder, which must be the same but for its image size."""
+    saved = load_encoder(path, encoder.config.image_size)
+    free = {"drop_path_rate": 0.0, "projection_dim": 0}  # no weight of an encoder follows from them
+    configs = (dataclasses.replace(each.config, **free) for each in (saved, encoder))
+    other = differences(*configs)
+    if other:
+        raise ValueError(
+            f"The initial encoder {path} is another network than this run's ({'; '.join(other)}): "
+            "choose its --preset, or --set=model.NAME=VALUE."
+        )
+    copy_weights(saved, encoder)
+
+
+def _fit(model, checkpoints, data, run_dir, execution):
+    """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
+    config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
+    checkpoints.sweep()
+    start_step = checkpoints.restore()
+    _agree(strategy, "first step", start_step)
+    if start_step == 0 and config.initial_encoder is not None:
+        with strategy.scope():
+            _start_from(config.initial_encoder, model.encoder)
+    is_first = is_chief(strategy)
+    if is_first:
+        forget_later_epochs(run_dir / "log.csv", start_step // steps)
+        if start_step:
+            print(f"Going on from step {start_step} of {run_dir}.")
+    parts = strategy.num_replicas_in_sync * model.micro_batches
+    validation = data.validation_views(parts)
+
+    position = guards.Position(start_step)
+    stop = guards.StopOnSignal(checkpoints, position)
+    record = run_dir / "not_finite.jsonl" if is_first else None
+    watch = guards.WatchNonFinite(position, execution.on_nan, config.seed, record)
+    save = guards.SaveState(checkpoints, position, model.encoder, run_dir / "encoder.keras")
+    followers = [position, watch]
+    if is_first:
+        # No more images than the network is given at once in training.
+        count = max(2, min(MAX_LEDGER, config.batch_size // parts))
+        sample = {name: value[:count] for name, value in next(iter(validation)).items()}
+        followers += _measures(data, sample)
+        writers = [*_writers(data, sample, run_dir), save]
+        forgive = execution.on_full_disk == "go_on"
+        followers += map(guards.forgiving, writers) if forgive else writers
+        followers.append(callbacks.Report(config.epochs))
+    fit = multi_worker.fit if is_multi_worker(strategy) else _keras_fit
+    begin = time.monotonic()
+    with stop.listening():
+        # A run that was stopped within an epoch first takes that epoch's remaining steps.
+        for first, last in _legs(start_step, steps, config.epochs):
+            fit(
+                model,
+                data.views(first, last),
+                initial_epoch=first // steps,
+                epochs=-(-last // steps),
+                steps_per_epoch=min(steps, last - first),
+                validation_data=validation if len(data.held_out) else None,
+                callbacks=[*followers, stop],
+            )
+    if is_chief and save.saved_step != position.step:
+        save.save()  # the disk was full, or a kill came between checkpoint and encoder
+    return time.monotonic() - begin
+
+
+def _keras_fit(model, dataset, **settings):
+    model.fit(dataset, shuffle=False, verbose=0, **settings)  # the order is the dataset's business
+
+
+def _measures(data, sample):
+    """The callbacks that add to an epoch's logs."""
+    parts = [callbacks.TaskLedger(sample)]
+    bank, queries = data.probe_images(data.held_out)
+    if len(bank) and len(queries):
+        size, crop = data.two_views.size, data.config.views.eval_crop
+        parts.append(Neighbours(bank, queries, size, crop))
+    return parts
+
+
+def _writers(data, sample, run_dir):
+    """The callbacks that write an epoch's pictures and logs."""
+    config = data.config
+    pictures = PictureLog(run_dir / "tensorboard" / "sheets")
+    return [
+        callbacks.Sheets(sample, run_dir / "sheets", pictures, config.sheet_every, config.epochs),
+        keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
+        keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+    ]
+
+
+def _legs(start_step, steps_per_epoch, epochs):
+    """The stretches (first step, last step) to train: the rest of an epoch, then whole epochs."""
+    boundary = -(-start_step // steps_per_epoch) * steps_per_epoch
+    end = steps_per_epoch * epochs
+    return [(a, b) for a, b in ((start_step, boundary), (boundary, end)) if a < b]
+
+
+def _verdict(model, data):
+    """Judges the encoder where there are labels to judge by."""
+    test = data.held_out if data.test is None else data.test
+    bank, queries = data.probe_images(test)
+    if not len(bank) or not len(queries):
+        return {}
+    config = data.config
+    verdict = judge(model.encoder, bank, queries, config.views.eval_crop, config.seed)
+    return {"probe_test_split": "held out" if data.test is None else "test", **verdict}

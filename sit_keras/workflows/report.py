@@ -1,0 +1,154 @@
+"""One page of a run: its verdict, pictures, tables and settings, which opens without a network."""
+
+import base64
+import html
+import json
+import os
+import pathlib
+import typing
+
+from sit_keras.config.presets import recipe
+from sit_keras.config.serialization import flat
+from sit_keras.config.settings import RunConfig
+from sit_keras.models.loading import load_encoder
+from sit_keras.runs.cached_step import fingerprint
+from sit_keras.runs.files import write_text
+from sit_keras.runs.folder import read_settings
+from sit_keras.runs.log import read_log
+from sit_keras.runs.results import KINDS, finished_results
+from sit_keras.workflows.pictures import Picture
+
+MAX_SHEETS = 6
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+       color: #222; }
+h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
+figure { margin: 1.5em 0; }
+figure img { max-width: 100%; border: 1px solid #eee; }
+figcaption { color: #555; max-width: 70ch; }
+table { border-collapse: collapse; }
+td, th { padding: .2em 1em .2em 0; text-align: left; border-bottom: 1px solid #eee; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+"""
+
+
+def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> pathlib.Path:
+    """Writes `report.html` into a run folder, with everything it shows inside of it.
+
+    Args:
+        run: a run folder of train.py.
+        pictures: of `draw_pictures`.
+
+    Returns:
+        The file.
+    """
+    run = pathlib.Path(run)
+    config, results = read_settings(run), finished_results(run) or {}
+    title = f"{config.dataset}, {config.preset}, seed {config.seed}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(_summary(config, run))}</p>",
+        *_verdict(results),
+        *_evaluations(run),
+        "<h2>Pictures</h2>",
+        *(_figure(picture.path, picture.caption) for picture in pictures),
+        *_sheets(run / "sheets"),
+        "<h2>Settings</h2>",
+        *_settings(config),
+        "<h2>Versions</h2>",
+        _table(json.loads((run / "config.json").read_text())["versions"].items()),
+    ]
+    path = run / "report.html"
+    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    write_text(path, "\n".join(["<!doctype html>", head, *parts]) + "\n")
+    return path
+
+
+def _summary(config, run):
+    epochs = len(read_log(run / "log.csv")["epoch"])
+    done = f"{epochs} of {config.epochs} epochs by {', '.join(config.tasks)}"
+    return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
+
+
+def _verdict(results):
+    if "linear_accuracy" not in results:
+        return []
+    rows = [
+        (name, _percent(results["linear_accuracy"][kind]), _percent(results["knn_accuracy"][kind]))
+        for kind, name in KINDS.items()
+    ]
+    count, split = results["probe_test_images"], results["probe_test_split"]
+    heading = f"Accuracy on {count} {split} images (chance {_percent(1 / results['num_classes'])})"
+    return ["<h2>Verdict</h2>", _table(rows, (heading, "linear probe", "nearest neighbours"))]
+
+
+def _evaluations(run):
+    """What evaluate.py found of this encoder."""
+    parts = []
+    for path in sorted(run.glob("evaluation/*/results.json")):
+        found = json.loads(path.read_text())
+        encoder = load_encoder(run, found["image_size"])  # positions differ by size
+        if found["fingerprint"] != fingerprint(encoder.get_weights()):
+            continue  # of another epoch, or of new weights
+        parts += [f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>", _table(_findings(found))]
+        parts += [_figure(picture, picture.stem) for picture in sorted(path.parent.glob("*.png"))]
+    return parts
+
+
+def _findings(found):
+    """The numbers of an evaluation, as rows."""
+    for name in ("linear", "augmented", "finetune"):
+        if name in found:
+            yield name, _percent(found[name]["accuracy"])
+    for k, value in found.get("knn", {}).items():
+        if k != "features":
+            yield f"{k} neighbours", _percent(value)
+    for share, row in found.get("fewshot", {}).items():
+        accuracies = f"{_percent(row['finetuned'])}, then {_percent(row['linear'])}"
+        yield f"fewshot, {float(share):.0%} of the labels", accuracies
+    for name, value in found.get("health", {}).items():
+        if isinstance(value, float):
+            yield name.replace("_", " "), f"{value:.3f}"
+
+
+def _sheets(folder):
+    """Some of the sheets of the training, from the first to the last."""
+    sheets = sorted(folder.glob("*.png"))
+    steps = max(1, min(MAX_SHEETS, len(sheets)) - 1)
+    chosen = sorted({round(i * (len(sheets) - 1) / steps) for i in range(steps + 1) if sheets})
+    figures = [_figure(sheets[i], sheets[i].stem.replace("_", " ")) for i in chosen]
+    return ["<h2>The same views through the epochs</h2>", *figures] if figures else []
+
+
+def _settings(config: RunConfig):
+    """All settings, those first that are not the preset's."""
+    default = flat(recipe(config.preset, dataset=config.dataset))
+    mine = flat(config)
+    changed = [(name, value, default[name]) for name, value in mine.items()
+               if value != default[name]]  # fmt: skip
+    parts = [_table(changed, ("changed", "here", f"in the preset {config.preset}"))]
+    every = _table(mine.items())
+    return [*(parts if changed else []), f"<details><summary>All</summary>{every}</details>"]
+
+
+def _percent(share):
+    return f"{share:.1%}"
+
+
+def _table(rows, heading: typing.Sequence[str] = ()):
+    lines = ["<table>"]
+    if heading:
+        lines.append(f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in heading)}</tr>")
+    for name, *values in rows:
+        cells = "".join(f"<td class='number'>{html.escape(str(value))}</td>" for value in values)
+        lines.append(f"<tr><td>{html.escape(str(name))}</td>{cells}</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _figure(path, caption):
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    return (
+        f"<figure><img alt='{html.escape(caption, quote=True)}' "
+        f"src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+    )

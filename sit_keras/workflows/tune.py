@@ -1,0 +1,256 @@
+"""Searching for the settings of pre-training with KerasTuner, by labels that it may look at."""
+
+import os
+import pathlib
+import shlex
+import typing
+
+import keras_tuner
+
+from sit_keras.config.checks import check_choice
+from sit_keras.config.execution import Execution
+from sit_keras.config.presets import recipe
+from sit_keras.config.serialization import changed, flat, to_dict
+from sit_keras.config.settings import RunConfig
+from sit_keras.evaluation.features import FrozenFeatures, head_features
+from sit_keras.evaluation.linear import fit_heads
+from sit_keras.models.loading import load_encoder
+from sit_keras.plots import charts
+from sit_keras.runs.cached_step import once
+from sit_keras.runs.data import RunData
+from sit_keras.runs.folder import run_name
+from sit_keras.runs.log import last_losses
+from sit_keras.training.guards import Stopped
+from sit_keras.workflows.pretrain import pretrain
+from sit_keras.workflows.search_space import PARAMETERS, chosen_changes, search_space
+
+SEARCHES = ("random", "bayesian", "hyperband")
+OBJECTIVES = ("knn", "linear")
+
+
+class PretrainTuner(keras_tuner.Tuner):
+    """Pre-trains once for each trial of an oracle and scores the encoder on held-out images.
+
+    A trial that was cut off goes on from its last checkpoint.
+
+    Args:
+        oracle: keras_tuner.Oracle, to maximise `score`.
+        config: RunConfig that the trials change.
+        folder: pathlib.Path. Gets KerasTuner's files, and a run in `trials/` for each trial.
+        objective: str. One of `OBJECTIVES`.
+        data_dir, download, execution: as for `sit_keras.run.pretrain`.
+    """
+
+    def __init__(self, oracle, config, folder, objective, data_dir, download, execution):
+        self.config = config
+        self.folder = folder
+        self.objective_name = objective
+        self.data_dir = data_dir
+        self.download = download
+        self.execution = execution
+        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+
+    def run_trial(self, trial):
+        changes = chosen_changes(self.config, trial.hyperparameters.values)
+        print(f"\n[trial {trial.trial_id}] {_told(changes)}", flush=True)
+        run_dir = self.trial_dir(trial.trial_id)
+        try:
+            config = changed(self.config, changes)
+            pretrain(config, run_dir, self.data_dir, self.download, self.execution)
+            value = score(run_dir, config, self.objective_name, self.data_dir, self.download)
+        except (Stopped, OSError) as error:  # no fault of the settings: the search stops
+            raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
+        except (ValueError, ArithmeticError) as error:
+            print(f"[trial {trial.trial_id}] failed: {error}", flush=True)
+            raise keras_tuner.errors.FailedTrialError(str(error)) from None
+        print(f"[trial {trial.trial_id}] {self.objective_name} on held-out images: {value:.2%}")
+        return {"score": value}
+
+    def trial_dir(self, trial_id: str) -> pathlib.Path:
+        """Returns the folder of a trial's run."""
+        return self.folder / "trials" / trial_id
+
+
+def score(
+    run_dir: str | os.PathLike,
+    config: RunConfig,
+    objective: str = "knn",
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+) -> float:
+    """Returns how well a finished run's encoder classifies the images it held out.
+
+    Test images have no say in it.
+
+    Args:
+        run_dir: the folder of the run.
+        config: RunConfig of the run.
+        objective: str. `knn`, which the run's log has after each epoch, or `linear`.
+        data_dir, download: as for `sit_keras.data.load_source`.
+    """
+    run_dir = pathlib.Path(run_dir)
+    if objective == "knn":
+        return last_losses(run_dir / "log.csv")["knn_accuracy"]
+
+    def probe(folder):
+        data = RunData.load(config, data_dir, download)
+        train, held_out = data.probe_images(data.held_out)
+        features = FrozenFeatures(load_encoder(run_dir))
+        bank, queries = (
+            head_features(features.of(images, config.views.eval_crop))
+            for images in (train, held_out)
+        )
+        heads = fit_heads(bank, train.class_labels(), config.seed)
+        return {"accuracy": heads.accuracy(queries, held_out.class_labels())}
+
+    return once(run_dir / "held-out", {"seed": config.seed}, probe)["accuracy"]
+
+
+def tune(
+    config: RunConfig,
+    folder: str | os.PathLike,
+    search: str = "random",
+    trials: int = 10,
+    parameters: typing.Sequence[str] = PARAMETERS,
+    objective: str = "knn",
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+    execution: Execution | None = None,
+) -> dict:
+    """Searches for better settings, and prints the command that trains with the best.
+
+    Killed and called again it goes on: finished trials stay, the one at hand is continued.
+
+    Args:
+        config: RunConfig to start from. It must hold out images.
+        folder: gets `results.json`, `tuning.png`, and a run for each trial in `trials/`.
+        search: str. One of `SEARCHES`; Hyperband gives most trials few of the config's epochs.
+        trials: int. How many; Hyperband counts for itself.
+        parameters: some of `PARAMETERS`.
+        objective: str. One of `OBJECTIVES`, on the images held out from training.
+        data_dir, download, execution: as for `sit_keras.run.pretrain`.
+
+    Returns:
+        What `results.json` holds: all trials, and the `best` of them with its `command`.
+
+    Raises:
+        ValueError: for settings that cannot be searched, a folder with another search in it, or if
+            every trial failed.
+        Stopped: after Ctrl-C or SIGTERM, with the state saved.
+    """
+    check_choice("search", search, SEARCHES)
+    check_choice("objective", objective, OBJECTIVES)
+    space = search_space(config, parameters)
+    data = RunData.load(config, data_dir, download)
+    bank, queries = data.probe_images(data.held_out)
+    if not len(bank) or not len(queries):
+        raise ValueError(
+            f"A search needs labelled images that are held out from training: {config.dataset} has "
+            f"{len(queries)} with holdout={config.holdout}. Raise it, or use images with labels."
+        )
+    settings = {
+        "config": to_dict(config),
+        "search": search,
+        "trials": trials,
+        "parameters": list(parameters),
+        "objective": objective,
+    }
+
+    def work(path):
+        oracle = _oracle(search, config, space, trials)
+        tuner = PretrainTuner(oracle, config, path, objective, data_dir, download, execution)
+        try:
+            tuner.search()
+        except keras_tuner.errors.FatalRuntimeError as error:
+            raise Stopped(str(error)) from error
+        return _results(tuner)
+
+    if data.test is None:
+        print(
+            f"{config.dataset} has no test images of its own, so evaluate.py will test on images "
+            "that this search looks at: put some aside, in PATH/train and PATH/test, for a fair "
+            "last word."
+        )
+    folder = pathlib.Path(folder)
+    results = once(folder, settings, work)
+    print(summary(results, folder))
+    return results
+
+
+def _oracle(search, config, space, trials):
+    common = {
+        "objective": keras_tuner.Objective("score", "max"),
+        "seed": config.seed + 1,  # it takes 0 for none
+        "hyperparameters": space,
+        "allow_new_entries": False,
+        "max_consecutive_failed_trials": 10**6,  # they are reported at the end
+    }
+    if search == "hyperband":
+        oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=config.epochs, **common)
+    elif search == "bayesian":
+        oracle = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=trials, **common)
+    else:
+        oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=trials, **common)
+    oracle.verbose = 0
+    return oracle
+
+
+def _results(tuner: PretrainTuner) -> dict:
+    """What came out of all trials, as plain values."""
+    rows = []
+    for trial in tuner.oracle.trials.values():
+        error = (trial.message or "").strip().splitlines()
+        rows.append(
+            {
+                "trial": trial.trial_id,
+                "score": trial.score,
+                "changes": chosen_changes(tuner.config, trial.hyperparameters.values),
+                "error": error[-1] if error else None,
+                "run": str(tuner.trial_dir(trial.trial_id)),
+            }
+        )
+    done = [row for row in rows if row["score"] is not None]
+    if not done:
+        raise ValueError(f"Every trial failed; the last said: {rows[-1]['error']}")
+    best = max(done, key=lambda row: row["score"])
+    charts.search_chart(done, tuner.folder / "tuning.png")
+    told = command(tuner.config, best["changes"], tuner.data_dir)
+    return {"trials": rows, "best": {**best, "command": told}}
+
+
+def command(config: RunConfig, changes: dict, data_dir: str | os.PathLike | None = None) -> str:
+    """Returns the train.py command of a trial.
+
+    Args:
+        config: RunConfig that the search began with.
+        changes: of `chosen_changes`.
+        data_dir: as for `sit_keras.data.load_source`.
+    """
+    begin = flat(recipe(config.preset, dataset=config.dataset))
+    wanted = flat(changed(config, changes))
+    parts = ["python", "train.py", f"--dataset={config.dataset}", f"--preset={config.preset}"]
+    for name, value in wanted.items():
+        if value != begin[name]:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            parts.append(f"--set={name}={text}")
+    parts.append(f"--run_dir=runs/{run_name(config)}-tuned")
+    parts += [f"--data_dir={data_dir}"] if data_dir else []
+    return shlex.join(parts)
+
+
+def summary(results: dict, folder: pathlib.Path) -> str:
+    """Returns the trials as a table, best first, and the command that trains with the best."""
+    rows = sorted(results["trials"], key=lambda row: -(row["score"] or 0))
+    lines = [""]
+    for row in rows:
+        outcome = "failed" if row["score"] is None else f"{row['score']:.2%}"
+        lines.append(f"{outcome:>8}  trial {row['trial']}  {_told(row['changes'])}")
+        if row["error"]:
+            lines.append(f"          {row['error']}")
+    lines += ["", f"Trials and chart: {folder}", f"Best encoder:     {results['best']['run']}"]
+    lines += ["Train with the best settings:", "", results["best"]["command"]]
+    return "\n".join(lines)
+
+
+def _told(changes) -> str:
+    return ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)

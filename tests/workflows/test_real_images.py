@@ -1,0 +1,54 @@
+"""Some dozens of steps on real images of every source: the loss falls, and its two quick parts."""
+
+import csv
+
+import pytest
+
+from sit_keras.config.presets import recipe
+from sit_keras.data.sources import load_source
+from sit_keras.workflows.evaluate import evaluate
+from sit_keras.workflows.pretrain import pretrain
+
+SMALL = dict(hidden_dim=48, num_layers=3, num_heads=3, mlp_dim=96, projection_dim=32)
+CASES = {
+    "cifar100": ("native32", {"patch_size": 4}, "tfds"),
+    "stl10": ("native96", {"patch_size": 12}, "tfds"),
+    "tiny_imagenet": ("native64", {"patch_size": 8}, None),
+    "folder": ("native64", {"patch_size": 8}, None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_losses_fall(name, real_images, tmp_path):
+    preset, changes, folder = CASES[name]
+    data_dir = real_images / folder if folder else tmp_path
+    dataset = name
+    if name == "tiny_imagenet":
+        (tmp_path / "tiny-imagenet-200").symlink_to(real_images / "tiny-imagenet-200")
+    if name == "folder":
+        dataset = f"folder:{real_images / 'photos'}"
+    config = recipe(
+        preset, model_changes={**SMALL, **changes, "drop_path_rate": 0.0}, dataset=dataset,
+        epochs=4, steps_per_epoch=16, batch_size=24, warmup_epochs=1, learning_rate=0.06,
+        sheet_every=4, holdout=0.1,
+    )  # fmt: skip
+    results = pretrain(config, tmp_path / "run", data_dir=data_dir)
+    log = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    for loss in ("loss", "val_loss", "reconstruction", "val_reconstruction"):
+        first, last = float(log[0][loss]), float(log[-1][loss])
+        assert last < 0.97 * first, (loss, first, last)
+    early, late = (sum(float(row["contrastive"]) for row in part) for part in (log[:2], log[-2:]))
+    assert late < early
+    # Rotation takes longer than that to get off the ground; it only must not run away.
+    assert float(log[-1]["rotation"]) < 1.45
+    assert results["linear_accuracy"]["trained"] > 1 / results["num_classes"]
+    assert (tmp_path / "run" / "sheets" / "epoch_0004.png").exists()
+    if name == "stl10":  # most of whose images have no label
+        judged = evaluate(tmp_path / "run", data_dir=data_dir, chosen=["linear", "knn"], ks=[5])
+        assert judged["train_images"] == len(load_source("stl10", data_dir).train.labelled()) > 0
+        assert min(judged["linear"]["accuracy"], judged["knn"]["5"]) > 1 / judged["num_classes"]
+    if name == "cifar100":
+        judged = evaluate(tmp_path / "run", "cifar10", ["linear"], data_dir=data_dir)
+        assert (judged["pretrained_on"], judged["num_classes"]) == ("cifar100", 10)
+        assert judged["linear"]["accuracy"] > 0.1

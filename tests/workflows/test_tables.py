@@ -1,0 +1,128 @@
+"""The paper's tables: their rows, cells that are done once, and what is written."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from sit_keras.config.checks import TASKS
+from sit_keras.config.presets import recipe
+from sit_keras.evaluation.paper import DECK
+from sit_keras.workflows.tables import make_table, markdown, plan
+
+PRETRAINING = {
+    "model.image_size": 8, "model.patch_size": 4, "model.hidden_dim": 16, "model.num_layers": 2,
+    "model.num_heads": 2, "model.mlp_dim": 16, "model.projection_dim": 8, "epochs": 2,
+    "warmup_epochs": 1, "steps_per_epoch": 4,
+}  # fmt: skip
+TRAINING = {"epochs": 2, "warmup_epochs": 1, "batch_size": 128}
+
+
+@pytest.mark.parametrize("table", DECK)
+def test_every_number_of_the_deck_has_its_place(table):
+    datasets = ["cifar10", "cifar100", "stl10", "tiny_imagenet"]
+    rows = plan(table, [recipe("paper", dataset=name) for name in datasets])
+    places = {(row.name, column) for row in rows for column in row.columns}
+    assert set(DECK[table]) <= places
+    assert len({row.name for row in rows}) == len(rows)
+
+
+def test_rows_of_the_ablation():
+    rows = plan("ablation", [recipe("paper", dataset="stl10")])
+    assert len(rows) == 9
+    assert [row.scratch for row in rows] == [True] + 8 * [False]
+    for row in rows[1:]:
+        config = row.pretraining
+        assert config.weighting == ("uncertainty" if row is rows[-1] else "fixed")
+        assert config.task_weights is None
+        named = row.name.removeprefix("stl10, ").split(" + ")
+        assert list(config.tasks) == (list(TASKS) if named[0].startswith("all") else named)
+
+
+def test_what_cannot_be_a_table():
+    config = recipe("digits")
+    with pytest.raises(ValueError, match="needs two data sets, received digits"):
+        plan("transfer", [config])
+    with pytest.raises(ValueError, match="Unknown table 'scores': choose one of linear"):
+        plan("scores", [config])
+    for name in ("seed", "tasks"):
+        with pytest.raises(ValueError, match=f"{name} of --pretraining follow from"):
+            make_table("ablation", ["digits"], "digits", pretraining={name: "x"})
+    with pytest.raises(ValueError, match="frozen of --training follow from"):
+        make_table("linear", ["digits"], "digits", training={"frozen": True})
+    with pytest.raises(ValueError, match="Unknown setting 'epoch' of RunConfig"):
+        make_table("linear", ["digits"], "digits", pretraining={"epoch": 3})
+
+
+def test_markdown():
+    common = {"deck": None, "deviation": None}
+    a = {"row": "a", "column": "linear", "mean": 0.5, "seeds": {"0": 0.49, "1": 0.51}}
+    b = {"row": "b", "column": "fine-tuned", "mean": 0.25, "seeds": {"0": 0.25}}
+    entries = [{**common, **a, "deviation": 0.01, "deck": 60.5}, {**common, **b}]
+    text = markdown({"table": "linear", "preset": "digits", "entries": entries})
+    assert "| linear | fine-tuned, % | linear, % | fine-tuned, deck | linear, deck |" in text
+    assert "| a |  | 50.00 ± 1.00 |  | 60.50 |" in text
+    assert "| b | 25.00 |  |  |  |" in text
+
+
+@pytest.mark.slow
+def test_a_table_killed_and_called_again(tmp_path):
+    """kill -9 in the second cell: the first stays as it is, the table is that of a whole run."""
+    expected = make_table(
+        "finetune", ["digits"], "digits", [0], tmp_path / "whole", tmp_path / "whole-runs",
+        pretraining=PRETRAINING, training=TRAINING,
+    )  # fmt: skip
+    command = [
+        sys.executable, str(ROOT / "evaluate.py"), "--table=finetune", "--dataset=digits",
+        f"--output={tmp_path / 'cut'}", f"--runs_dir={tmp_path / 'runs'}",
+        *(f"--pretraining={name}={value}" for name, value in PRETRAINING.items()),
+        *(f"--training={name}={value}" for name, value in TRAINING.items()),
+    ]  # fmt: skip
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        second = tmp_path / "cut" / "cells" / "digits-seed0" / "finetune" / "settings.json"
+        deadline = time.monotonic() + 240
+        while not second.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert second.exists(), (tmp_path / "output").read_text()
+    assert not (second.parent / "results.json").exists()
+    first = tmp_path / "cut" / "cells" / "digits-from-scratch-seed0" / "finetune"
+    (run,) = (tmp_path / "runs").glob("digits-digits-seed0-*")  # set apart by its settings
+    finished = [*first.iterdir(), run / "results.json", run / "encoder.keras"]
+    before = {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished if path.is_file()
+    }
+    assert first / "results.json" in before
+
+    results = make_table(
+        "finetune", ["digits"], "digits", [0], tmp_path / "cut", tmp_path / "runs",
+        pretraining=PRETRAINING, training=TRAINING,
+    )  # fmt: skip
+    assert results == expected
+    for path, (when, content) in before.items():
+        assert (path.stat().st_mtime_ns, path.read_bytes()) == (when, content), path
+    for name in ("table.md", "table.csv", "table.json"):
+        assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    assert Image.open(tmp_path / "cut" / "chart.png").width > 300
+    rows = list(csv.DictReader((tmp_path / "cut" / "table.csv").open()))
+    assert [row["row"] for row in rows] == ["digits, from scratch", "digits"]
+    saved = json.loads((tmp_path / "cut" / "table.json").read_text())
+    assert saved == results
+    assert np.allclose(
+        [float(row["accuracy"]) for row in rows], [e["mean"] for e in saved["entries"]]
+    )
+    with pytest.raises(ValueError, match="holds work of other settings .epochs: 2 -> 3"):
+        make_table(
+            "finetune", ["digits"], "digits", [0], tmp_path / "cut", tmp_path / "runs",
+            pretraining=PRETRAINING, training={**TRAINING, "epochs": 3},
+        )  # fmt: skip
