@@ -3,8 +3,8 @@
 python benchmarks/serving.py [exports/NAME/1]
 
 Requests of 1, 8 and 64 photos (JPEG, 640 x 480), one after the other, through the signature in this
-process: what a server adds for the network is not in it. Without an export, one of `native32` with
-new weights is made.
+process, without the time that a server and its connection add. Without an argument, `native32` with
+new weights is exported and measured.
 """
 
 import io
@@ -18,8 +18,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from sit_keras.config.presets import presets
-from sit_keras.models.backbone import build_encoder
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.serving.export import export
 
 SECONDS = 8.0
@@ -53,13 +52,13 @@ def main(version):
     functions = tf.saved_model.load(str(version)).signatures
     of_files, of_views = functions["serving_bytes"], functions["patches"]
     contract = json.loads((pathlib.Path(version) / "assets" / "contract.json").read_text())
-    size = contract["model"]["image_size"]
+    shape = contract["preprocessing"]["image_shape"]
     print("batch   requests/s   images/s   p50 ms   p99 ms   outside the network")
     for batch in (1, 8, 64):
         files = tf.constant(photos(batch))
         whole = measure(lambda files=files: of_files(files))
-        # Images of the network's own size leave the crop and the network.
-        views = tf.constant(np.random.default_rng(1).random((batch, size, size, 3)), tf.float32)
+        # On images of the network's own size little else than the network is left.
+        views = tf.constant(np.random.default_rng(1).random((batch, *shape)), tf.float32)
         network = measure(lambda views=views: of_views(views))
         outside = 1 - np.median(network) / np.median(whole)
         p50, p99 = np.percentile(whole, [50, 99]) * 1e3
@@ -74,5 +73,5 @@ if __name__ == "__main__":
     else:
         with tempfile.TemporaryDirectory() as folder:
             encoder = pathlib.Path(folder) / "encoder.keras"
-            build_encoder(presets()["native32"]).save(encoder)
+            SiTBackbone.from_preset("native32", load_weights=False).save(encoder)
             main(export(encoder, pathlib.Path(folder) / "export"))

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Put an encoder to work
+# # Export and serve an encoder
 #
 # From a run to a SavedModel that needs neither Keras nor this package, then a linear head on top
 # of it, then a server.
@@ -13,24 +13,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.config.presets import recipe
-from sit_keras.config.serialization import changed
-from sit_keras.data.sources import load_source
-from sit_keras.serving.export import export, verify_export
-from sit_keras.workflows.pretrain import pretrain
+import sit_keras
+from sit_keras.serving.export import verify_export
 
 tf.get_logger().setLevel("WARNING")  # TensorFlow reports every file that it writes
-config = changed(recipe("digits"), {"epochs": 4, "warmup_epochs": 2})
-results = pretrain(config, "runs/notebook-03")
+config = sit_keras.run_config("digits", epochs=4, warmup_epochs=2)
+results = sit_keras.pretrain(config, "runs/notebook-03")
 
 # %% [markdown]
 # ## Export
 #
-# Cropping, resizing and normalising are inside. `verify_export` loads it in a process of its own,
-# where Keras and this package are blocked, and compares it with the examples that lie beside it.
+# Cropping, resizing and normalising are inside. `verify_export` loads the export in a process of
+# its own, where Keras and this package are blocked, and compares its outputs with the examples that
+# were written with it.
 
 # %%
-version = export("runs/notebook-03", "exports/digits")
+version = sit_keras.export("runs/notebook-03", "exports/digits")
 print(verify_export(version))
 
 # %%
@@ -41,10 +39,10 @@ for name, signature in contract["signatures"].items():
 # %% [markdown]
 # ## A linear head on the SavedModel
 #
-# `TFSMLayer` makes a Keras layer of it, frozen. Whoever trains the head needs the export alone.
+# `TFSMLayer` makes a frozen Keras layer of it. To train the head, nothing but the export is needed.
 
 # %%
-digits = load_source("digits")
+digits = sit_keras.load_source("digits")
 pixels = {name: part.items / np.float32(255) for name, part in
           (("train", digits.train), ("test", digits.test))}  # fmt: skip
 
@@ -70,10 +68,10 @@ print(f"{accuracy:.1%} of {len(digits.test)} test images")
 # TF Serving takes the folder as it is. With Docker, from a copy of the project:
 #
 #     MODEL=$PWD/exports/digits docker compose --file=serving/compose.yml up
-#     python -m sit_keras.client photo.jpg my/photos --neighbours=3
+#     sit-keras client photo.jpg my/photos --neighbours=3
 #
-# What the client sends is JSON with the files in base64. The signature can be asked here as well,
-# which is what the server does:
+# The client sends JSON with the files in base64. The signature that the server calls can be called
+# here as well:
 
 # %%
 png = tf.io.encode_png(digits.test.items[0]).numpy()
@@ -89,8 +87,8 @@ for ok, error, embedding in zip(answer["ok"], answer["error"], answer["embedding
     print(bool(ok), error.numpy().decode() or "-", embedding.numpy()[:4].round(3))
 
 # %% [markdown]
-# A broken file is answered for itself and does not fail its batch. The versions of an export lie
-# side by side, the server takes the newest:
+# A broken file gets an answer of its own and does not fail its batch. The versions of an export
+# are side by side, and the server takes the newest:
 
 # %%
 for path in sorted(pathlib.Path("exports/digits").glob("*/**/*")):

@@ -2,23 +2,20 @@
 # # What SiT learns
 #
 # The corruptions it is given, what it restores epoch by epoch, where its two tokens look, which
-# way up it takes images to be, and how the three tasks share the network. `python -m
-# sit_keras.visualize RUN` draws all of this for any run, with one `report.html` that opens
-# without a network.
+# way up it takes images to be, and how the three tasks share the network. `sit-keras report RUN`
+# draws all of this for any run, with one `report.html` that opens without a network.
 
 # %%
 import pathlib
 
 from IPython.display import Image, Markdown, display
 
-from sit_keras.config.presets import recipe
-from sit_keras.config.serialization import changed
+import sit_keras
 from sit_keras.workflows.pictures import draw_pictures
-from sit_keras.workflows.pretrain import pretrain
 
 RUN = pathlib.Path("runs/notebook-04")
-config = changed(recipe("digits"), {"epochs": 12, "sheet_every": 4, "warmup_epochs": 2})
-results = pretrain(config, RUN)
+config = sit_keras.run_config("digits", epochs=12, sheet_every=4, warmup_epochs=2)
+results = sit_keras.pretrain(config, RUN)
 pictures = {picture.path.stem: picture for picture in draw_pictures(RUN)}
 
 # %% [markdown]
@@ -30,7 +27,7 @@ display(Image(pictures["corruptions"].path, width=900), Markdown(pictures["corru
 # %% [markdown]
 # ## What it restores, epoch by epoch
 #
-# Above each column the true angle and the one that the rotation head says.
+# Above each column are the true angle and the one that the rotation head predicts.
 
 # %%
 for epoch in (4, 8, 12):
@@ -39,7 +36,7 @@ for epoch in (4, 8, 12):
 # %% [markdown]
 # ## Which way up?
 #
-# A 6 turned by half is a 9, so this cannot reach 100 %.
+# A 6 turned by 180 degrees is a 9, so this cannot reach 100 %.
 
 # %%
 display(Image(pictures["rotations"].path, width=420), Markdown(pictures["rotations"].caption))
@@ -54,10 +51,10 @@ for name in ("attention-rotation", "attention-contrastive"):
     display(Image(pictures[name].path, width=760), Markdown(pictures[name].caption))
 
 # %% [markdown]
-# ## The task ledger
+# ## How the tasks share the network
 #
-# A task's raw loss, its learned alpha, the weight that follows from it, and its share of the
-# gradient at the encoder: who pulls? A task whose alpha falls gains weight. Here the contrastive
+# The raw loss of each task, its learned alpha, the weight that follows from it, and its share of
+# the gradient that reaches the encoder. A task whose alpha falls gains weight. Here the contrastive
 # task hardly moves in so few epochs, and its weight shrinks.
 
 # %%

@@ -1,38 +1,113 @@
-"""SiT in Keras 3: pre-train a Vision Transformer on unlabelled images.
+"""SiT in Keras 3: pre-train a Vision Transformer on your own unlabelled images.
 
-What is named here is imported when it is first asked for, so that the core, which any backend of
-Keras runs, does not wait for TensorFlow.
+What is named here is imported when it is first asked for, so that a command answers at once and
+the network, which runs on any backend of Keras, does not wait for TensorFlow.
 """
 
 import importlib
+import typing
 
 from sit_keras._version import VERSION
 
+if typing.TYPE_CHECKING:  # for editors, which then complete the names
+    from sit_keras.augment.pretext import TwoViews
+    from sit_keras.config.execution import Execution
+    from sit_keras.config.finetune import FinetuneConfig
+    from sit_keras.config.network import NetworkConfig
+    from sit_keras.config.preprocessing import PreprocessingConfig
+    from sit_keras.config.presets import finetune_config, presets, run_config
+    from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
+    from sit_keras.data.mixed_sizes import pair_crops
+    from sit_keras.data.sources import load_source
+    from sit_keras.evaluation.callbacks import NearestNeighbours
+    from sit_keras.evaluation.features import FrozenFeatures
+    from sit_keras.evaluation.finetune import finetune
+    from sit_keras.models.attention import attention_maps
+    from sit_keras.models.backbone import SiTBackbone
+    from sit_keras.models.classifier import SiTImageClassifier
+    from sit_keras.models.optimizers import SiTAdamW
+    from sit_keras.models.preprocessing import ImagePreprocessing
+    from sit_keras.serving.export import export
+    from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
+    from sit_keras.training.pretrainer import SiTPretrainer
+    from sit_keras.workflows.evaluate import evaluate
+    from sit_keras.workflows.pretrain import draw_batch, pretrain
+    from sit_keras.workflows.tune import tune
+
 __version__ = VERSION
 
-# Each name and the module it comes from; a module's own name stands for itself.
+# Each name and the module that it comes from.
 _HOMES = {
     "CorruptionConfig": "config.settings",
+    "EpochReport": "training.callbacks",
+    "Execution": "config.execution",
+    "FinetuneConfig": "config.finetune",
+    "FrozenFeatures": "evaluation.features",
+    "ImagePreprocessing": "models.preprocessing",
+    "NearestNeighbours": "evaluation.callbacks",
+    "NetworkConfig": "config.network",
+    "PreprocessingConfig": "config.preprocessing",
+    "ReconstructionSheets": "training.callbacks",
     "RunConfig": "config.settings",
-    "SiTConfig": "config.network",
+    "SiTAdamW": "models.optimizers",
+    "SiTBackbone": "models.backbone",
+    "SiTImageClassifier": "models.classifier",
     "SiTPretrainer": "training.pretrainer",
+    "TaskGradients": "training.callbacks",
+    "TwoViews": "augment.pretext",
     "ViewConfig": "config.settings",
-    "build_encoder": "models.backbone",
-    "build_ssl_model": "models.backbone",
-    "load_encoder": "models.loading",
+    "attention_maps": "models.attention",
+    "draw_batch": "workflows.pretrain",
+    "evaluate": "workflows.evaluate",
+    "export": "serving.export",
+    "finetune": "evaluation.finetune",
+    "finetune_config": "config.presets",
+    "load_source": "data.sources",
+    "pair_crops": "data.mixed_sizes",
     "presets": "config.presets",
-    "recipe": "config.presets",
-    "resize_encoder": "models.loading",
+    "pretrain": "workflows.pretrain",
+    "run_config": "config.presets",
+    "tune": "workflows.tune",
 }
 
-__all__ = list(_HOMES)
+__all__ = [
+    "CorruptionConfig",
+    "EpochReport",
+    "Execution",
+    "FinetuneConfig",
+    "FrozenFeatures",
+    "ImagePreprocessing",
+    "NearestNeighbours",
+    "NetworkConfig",
+    "PreprocessingConfig",
+    "ReconstructionSheets",
+    "RunConfig",
+    "SiTAdamW",
+    "SiTBackbone",
+    "SiTImageClassifier",
+    "SiTPretrainer",
+    "TaskGradients",
+    "TwoViews",
+    "ViewConfig",
+    "attention_maps",
+    "draw_batch",
+    "evaluate",
+    "export",
+    "finetune",
+    "finetune_config",
+    "load_source",
+    "pair_crops",
+    "presets",
+    "pretrain",
+    "run_config",
+    "tune",
+]
 
 
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'sit_keras' has no attribute {name!r}")
-    module = importlib.import_module(f"sit_keras.{_HOMES[name]}")
-    return getattr(module, name)
+    return getattr(importlib.import_module(f"sit_keras.{_HOMES[name]}"), name)
 
 
 def __dir__():

@@ -1,7 +1,6 @@
 """Fixtures of all tests: the golden arrays and the real images, where they are."""
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 import socket
@@ -11,8 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
+
+from sit_keras.cli.main import call
+
+pytest_plugins = ["time_limits", "serving_case"]
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -28,24 +29,14 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-@pytest.fixture(scope="session")
-def train_module():
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def call_train(train_module):
-    """Calls `train.py` with command-line arguments, in this process to save the time of a start."""
+def call_train():
+    """Calls `sit-keras train` without its export, in this process to save the time of a start."""
 
-    def call(*arguments):
-        with flagsaver.flagsaver():
-            rest = flags.FLAGS(["train.py", "--noexport", *map(str, arguments)])
-            train_module.main(rest)
+    def call_without_export(*arguments):
+        call("train", ["--noexport", *map(str, arguments)])
 
-    return call
+    return call_without_export
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What one step of benchmarks/jax_step.py computes, to be compared with TensorFlow's.
+"""What examples/jax/jax_step.py computes without TensorFlow, to be compared with TensorFlow's.
 
 python tests/jax_case.py INPUTS.npz OUTPUTS.npz
 """
@@ -13,23 +13,13 @@ sys.modules["tensorflow"] = None  # as on a machine that has none
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples" / "jax"))
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from jax_step import Pretraining  # noqa: E402
 
-from sit_keras.augment import pretext
-from sit_keras.config.serialization import from_dict
-from sit_keras.config.settings import RunConfig
-from sit_keras.convert import weight_names
-
-
-def given_views(inputs, config):
-    crops = pretext.crop(
-        inputs["images"] / np.float32(255), inputs["crop"], config.model.square_size, config.views
-    )
-    crops = crops.reshape(-1, *crops.shape[2:])
-    clean, rotation = pretext.look(crops, inputs["look"], config.views)
-    corrupted = pretext.corrupt(clean, inputs["corruption"], inputs["noise"], config.corruption)
-    return clean, corrupted, rotation
+from sit_keras.augment.random import normal, random_bits, uniform  # noqa: E402
+from sit_keras.config.serialization import from_dict  # noqa: E402
+from sit_keras.config.settings import RunConfig  # noqa: E402
 
 
 def main(source, target):
@@ -37,28 +27,37 @@ def main(source, target):
         inputs = dict(file)
     config = from_dict(RunConfig, json.loads(str(inputs["config"])))
     case = Pretraining(config, inputs["images"])
-    state = {k.removeprefix("state/"): v for k, v in inputs.items() if k.startswith("state/")}
-    weight_names.load_state(case.network, state)
-    views = jax.jit(lambda: given_views(inputs, config))()
-    results = dict(zip(("view/clean", "view/corrupted", "view/rotation"), views, strict=True))
+    for weight in case.network.weights:
+        weight.assign(inputs[f"weight/{weight.path}"])
+    results = {}
+
+    @jax.jit
+    def draw(step, positions):
+        bits = random_bits(config.seed, step, 2, positions, 5)
+        return bits, uniform(bits), normal(bits)
+
+    drawn = draw(inputs["step"], inputs["positions"])
+    results |= dict(zip(("drawn/bits", "drawn/uniform", "drawn/normal"), drawn, strict=True))
+
+    make = jax.jit(case.two_views)
+    for step, first in inputs["places"]:
+        views = make(case.images, step, first)
+        results |= {f"views/{step}/{first}/{name}": value for name, value in views.items()}
+
+    views = jax.jit(case.views)(case.images, 0)
     trained, others, _ = case.state()
     gradient = jax.jit(jax.value_and_grad(case.loss, has_aux=True))
-    (_, (measured, _)), gradients = gradient(trained, others, *views)
-    results |= {f"loss/{name}": value for name, value in measured.items()}
+    (_, (logs, _)), gradients = gradient(trained, others, views)
+    results |= {f"loss/{name}": value for name, value in logs.items()}
     results |= {f"gradient/{i}": value for i, value in enumerate(gradients)}
 
-    drawn = jax.jit(case.views)
-    first, again, second = (drawn(case.images, step) for step in (0, 0, 1))
-    results["drawn_again"] = all(map(np.array_equal, first, again))
-    results["drawn_anew"] = not any(map(np.array_equal, first, second))
-
-    case.views = lambda images, step: views
-    (stepped, _, _), measured = jax.jit(case.step)(case.state(), case.images, 0)
+    (stepped, _, _), logs = jax.jit(case.step)(case.state(), case.images, 0)
     results |= {f"stepped/{i}": value for i, value in enumerate(stepped)}
-    case.views = lambda images, step: (views[0] * np.nan, *views[1:])
-    (kept, _, _), poisoned = jax.jit(case.step)(case.state(), case.images, 0)
-    results["poison_kept_out"] = all(map(np.array_equal, kept, trained))
-    results["skipped"] = [measured["skipped"], poisoned["skipped"]]
+    case.views = lambda images, step: {**views, "clean": views["clean"] * jnp.nan}
+    (kept, _, optimizer), bad = jax.jit(case.step)(case.state(), case.images, 0)
+    same = [*zip(kept, trained, strict=True), *zip(optimizer, case.state()[2], strict=True)]
+    results["bad_step_changes_nothing"] = all(np.array_equal(a, b) for a, b in same)
+    results["skipped"] = [logs["skipped"], bad["skipped"]]
     np.savez(target, **{name: np.asarray(value) for name, value in results.items()})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def nt_xent(embeddings, temperature):
-    """-log of the deck's ratio for each row; rows 2i and 2i + 1 are the views of image i."""
+    """-log of the paper's ratio for each row; rows 2i and 2i + 1 are the views of image i."""
     rows = [row / np.linalg.norm(row) for row in embeddings.astype(np.float64)]
     losses = []
     for i, anchor in enumerate(rows):
@@ -21,7 +21,7 @@ def nt_xent(embeddings, temperature):
 
 
 def total(losses, alphas):
-    """The deck's final loss."""
+    """The paper's total loss."""
     return (
         losses["reconstruction"] / alphas["reconstruction"]
         + losses["rotation"] / alphas["rotation"] ** 2

@@ -11,18 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.finetune import FinetuneConfig
-from sit_keras.config.network import SiTConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import eval_batches, step_views
+from sit_keras.data.pipeline import WHOLE, Shard, eval_batches, step_images, step_views
 from sit_keras.data.sources import load_source
-from sit_keras.data.views import TwoViews
 from sit_keras.evaluation.features import FrozenFeatures, select_features
 from sit_keras.evaluation.finetune import finetune
-from sit_keras.models.backbone import build_encoder
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.training import multi_worker, strategy
 from sit_keras.training.pretrainer import SiTPretrainer
 
-CONFIG = SiTConfig(8, 4, 12, 2, 2, 16, drop_path_rate=0.0, projection_dim=6)
+NETWORK = dict(image_shape=(8, 8, 3), patch_size=4, hidden_dim=12, num_layers=2, num_heads=2,
+               mlp_dim=16, drop_path_rate=0.0)  # fmt: skip
 STEPS = 20
 
 sgd = functools.partial(keras.optimizers.SGD, 0.01)
@@ -41,23 +41,36 @@ CASES = {
 }
 
 
-def batches():
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
-    return step_views(ImageSet(pixels, np.full(16, -1)), TwoViews(8, seed=1), 8, 0, STEPS)
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), dtype=np.uint8)
+    return ImageSet(pixels, np.full(32, -1))
 
 
-def a_nan_in_the_last_image():
-    views = next(iter(batches()))
-    views["corrupted"] = tf.concat(
-        [views["corrupted"][:-1], np.nan * views["corrupted"][-1:]], axis=0
-    )
-    return tf.data.Dataset.from_tensor_slices(views).batch(8, drop_remainder=True)
+def batches_of(model):
+    """Returns what makes the batches of 16 images of a shard."""
+    return lambda shard=WHOLE: step_images(images(), model.two_views, 16, 0, STEPS, shard=shard)
+
+
+def a_nan_in_the_last_image(model):
+    """Returns the same of one batch of views, the last image of which is not a number."""
+
+    def batches(shard=WHOLE):
+        share = 16 // shard.count
+
+        def change(views):
+            is_last = shard.first + shard.local == shard.count
+            bad = tf.reshape(tf.range(share) == share - 1, (-1, 1, 1, 1, 1)) & is_last
+            return {**views, "corrupted": tf.where(bad, np.nan, views["corrupted"])}
+
+        return step_views(images(), model.two_views, 16, 0, 1, shard=shard).map(change)
+
+    return batches
 
 
 def build(strategy, settings, optimizer):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = SiTPretrainer(CONFIG, **settings)
+        model = SiTPretrainer(SiTBackbone(**NETWORK), projection_dim=6, seed=1, **settings)
         model.compile(optimizer())
         model.optimizer.build(model.trainable_variables)
     return model
@@ -78,68 +91,94 @@ class StepLosses(keras.callbacks.Callback):
         self.losses.append(logs["loss"])
 
 
-def fit(model, dataset, epochs):
+def fit(model, batches, epochs):
     """Returns the losses of `epochs` steps."""
     collected = StepLosses()
     settings = dict(epochs=epochs, steps_per_epoch=1, callbacks=[collected])
     if strategy.is_multi_worker(model.distribute_strategy):
-        multi_worker.fit(model, dataset, initial_epoch=0, validation_data=None, **settings)
+        multi_worker.fit(model, batches, None, initial_epoch=0, **settings)
     else:
-        model.fit(dataset, shuffle=False, verbose=0, **settings)
+        model.fit(batches(), shuffle=False, verbose=0, **settings)
     return collected.losses
 
 
-def main(strategy, output):
+def views_of_a_step(model):
+    """Returns the views that the replicas of this process make of step 3, one after the other."""
+    made = []
+
+    @tf.function(autograph=False)
+    def make(batch):
+        return model.make_views(batch, tf.constant(3, tf.int64))
+
+    replicas = model.distribute_strategy
+    if strategy.is_multi_worker(replicas):
+        shard = Shard(replicas.cluster_resolver.task_id, 1, replicas.num_replicas_in_sync)
+        (batch,) = step_images(images(), model.two_views, 16, 3, 4, shard=shard)
+        batch = replicas.experimental_distribute_values_from_function(lambda _: batch)
+    else:
+        (batch,) = replicas.experimental_distribute_dataset(
+            step_images(images(), model.two_views, 16, 3, 4)
+        )
+    made = replicas.run(make, args=(batch,))
+    return {
+        f"views/{name}": np.concatenate(replicas.experimental_local_results(value))
+        for name, value in made.items()
+    }
+
+
+def main(name, output):
     tf.config.experimental.enable_op_determinism()  # or threads would round as they please
-    if strategy == "mirrored":
+    if name == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         halves = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, halves)
-    strategy = strategy.make_strategy(strategy)
-    results = {"replicas": strategy.num_replicas_in_sync}
-    for name, case in CASES.items():
-        model = build(strategy, *case)
+    replicas = strategy.make_strategy(name)
+    results = {"replicas": replicas.num_replicas_in_sync}
+    for case, arguments in CASES.items():
+        model = build(replicas, *arguments)
         before = weights(model)
-        results[f"{name}/losses"] = fit(model, batches(), STEPS)
-        results[f"{name}/weights"] = weights(model)
-        results[f"{name}/moved"] = np.abs(weights(model) - before).max()
+        results[f"{case}/losses"] = fit(model, batches_of(model), STEPS)
+        results[f"{case}/weights"] = weights(model)
+        results[f"{case}/moved"] = np.abs(weights(model) - before).max()
 
-    for name in ("plain", "scaled, clipped, in parts"):
-        model = build(strategy, *CASES[name])
+    for case in ("plain", "scaled, clipped, in parts"):
+        model = build(replicas, *CASES[case])
         before = weights(model)
-        fit(model, a_nan_in_the_last_image(), 1)
-        results[f"{name}/moved by a NaN"] = np.any(weights(model) != before)
+        fit(model, a_nan_in_the_last_image(model), 1)
+        results[f"{case}/moved by a NaN"] = np.any(weights(model) != before)
 
-    model = build(strategy, {}, sgd)
-    images = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
+    model = build(replicas, {}, sgd)
+    results |= views_of_a_step(model)
+    pixels = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
     # Batches that do not divide among two.
-    images = eval_batches(ImageSet(images, np.full(11, -1)), 8, eval_crop=1.0, batch_size=5)
-    features = FrozenFeatures(model.encoder)(images)
-    results["features"] = select_features(features, "tokens")
+    batches = eval_batches(
+        ImageSet(pixels, np.full(11, -1)), ImagePreprocessing.of(model.backbone), batch_size=5
+    )
+    results["features"] = select_features(FrozenFeatures(model.backbone)(batches), "tokens")
 
-    noise = model.noise
-    drawn = strategy.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))
-    results["noise"] = strategy.experimental_local_results(drawn)
-    if not strategy.is_multi_worker(strategy):  # evaluation has one machine
-        results |= fine_tuned(sys.argv[1], output + ".folder")
+    noise = model.backbone.noise
+    drawn = replicas.run(tf.function(lambda: keras.random.uniform((5,), seed=noise)))
+    results["noise"] = replicas.experimental_local_results(drawn)
+    if not strategy.is_multi_worker(replicas):  # evaluation has one machine
+        results |= fine_tuned(name, output + ".folder")
     np.savez(output, **results)
 
 
-def fine_tuned(strategy, folder):
+def fine_tuned(name, folder):
     """The weights of a classifier, all of them trained or only its heads."""
     source = load_source("digits")
     train, test = source.train.subset(104, 0), source.test.subset(81, 0)
     keras.utils.set_random_seed(0)
-    encoder = build_encoder(CONFIG)
+    encoder = SiTBackbone(**NETWORK)
     results = {}
     for frozen in (False, True):
         config = FinetuneConfig(
             frozen=frozen, epochs=3, batch_size=26, warmup_epochs=1, drop_path_rate=0.0
         )
         path = f"{folder}/{frozen}"
-        results[f"accuracy, frozen: {frozen}"] = finetune(
-            encoder, train, test, config, path, strategy
-        )["accuracy"]
+        results[f"accuracy, frozen: {frozen}"] = finetune(encoder, train, test, config, path, name)[
+            "accuracy"
+        ]
         results[f"fine-tuned, frozen: {frozen}"] = weights(
             keras.saving.load_model(f"{path}/classifier.keras")
         )

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-PICTURES = {"01_pretrain": 3, "02_judge": 2, "03_export_and_serve": 0, "04_what_sit_learns": 10}
+PICTURES = {"01_pretrain": 3, "02_evaluate": 2, "03_export_and_serve": 0, "04_what_sit_learns": 10}
 spec = importlib.util.spec_from_file_location("build", ROOT / "notebooks" / "build.py")
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)

@@ -1,31 +1,66 @@
-"""Packs the training images of a data set for a machine that has no TensorFlow.
+"""Packs the training images of a data set into one file, for a machine without TensorFlow.
 
-python benchmarks/pack_images.py cifar10 packed/cifar10 --data_dir=...
+python examples/jax/pack_images.py cifar10 --output=packed/cifar10.npz
 """
 
-import argparse
-import sys
+import pathlib
 
-from sit_keras.data.sources import load_source
+import jax_command
+import numpy as np
+from jax_files import replacing
+
+from sit_keras.cli.command import Argument, Command
+from sit_keras.cli.flags import Flags, Options
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def define(flags: Flags) -> None:
+    flags.string("output", None, "The file to write, NAME.npz.", value="FILE", required=True)
+    flags.string(
+        "data_dir",
+        None,
+        "Folder of TensorFlow Datasets.",
+        value="FOLDER",
+        usually="~/tensorflow_datasets",
     )
-    parser.add_argument("dataset", help="as for train.py; images of one size")
-    parser.add_argument("output", help="folder of the pieces")
-    parser.add_argument("--data_dir", help="folder of TFDS. Default: ~/tensorflow_datasets")
-    options = parser.parse_args()
-    images = load_source(options.dataset, options.data_dir).train
-    if not images.in_memory:
-        raise ValueError(f"{options.dataset} has files of many sizes: only pixels can be packed.")
-    pieces.write(options.output, {"images": images.items}, dataset=options.dataset)
-    print(f"{images.items.shape} uint8: {options.output}")
+    flags.switch(
+        "download", False, "Download and prepare a missing data set. Off, no network is used."
+    )
 
+
+def run(options: Options) -> None:
+    output = pathlib.Path(options.output)
+    if output.suffix != ".npz":
+        raise ValueError(f"--output must end in .npz, received {output}.")
+    from sit_keras.data.sources import load_source
+
+    if options.dataset != "digits":
+        from sit_keras.cli.startup import start_tensorflow
+
+        start_tensorflow()
+    images = load_source(options.dataset, options.data_dir, options.download).train
+    if not images.in_memory:
+        raise ValueError(
+            f"{options.dataset} has files of many sizes, and only images of one size can be "
+            "packed: use train.py, or a data set of TensorFlow Datasets."
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as aside:
+        np.savez_compressed(
+            aside, images=images.items, labels=images.labels, dataset=np.array(options.dataset)
+        )
+    print(f"{output}: images {images.items.shape} uint8, and their labels")
+
+
+COMMAND = Command(
+    sentence="Packs the training images of a data set into one file, for jax_pretrain.py.",
+    define=define,
+    run=run,
+    examples=(
+        ("digits --output=packed/digits.npz", "the embedded digits"),
+        ("cifar10 --output=packed/cifar10.npz --download", "a data set of TensorFlow Datasets"),
+    ),
+    argument=Argument("dataset", "As for train.py; images of one size."),
+)
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"pack_images.py: {error}")
+    jax_command.start(COMMAND, "pack_images.py")

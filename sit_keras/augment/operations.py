@@ -1,82 +1,56 @@
 """Image operations with explicit parameters: (images, parameters) -> images. Nothing random here.
 
 Every operation takes one set of parameters per image, works on the whole batch at once and
-compiles under XLA. `draws.py` holds the laws of the parameters.
+compiles under XLA. `sampling.py` holds the distributions of the parameters.
 
 Shapes: B images, V views, N = B * V views in a row, S output side, H W C image, K blocks.
 A box or block is (top, left, height, width) in pixels; it ends at the border where it reaches it.
 """
 
+import keras
 from keras import ops
 
-# ImageNet's channel statistics, which the authors use for every data set.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from sit_keras.config.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+
 # ITU-R 601 luma, which Pillow's "L" mode uses.
 LUMA = (0.299, 0.587, 0.114)
 
 BRIGHTNESS, CONTRAST, SATURATION = 0, 1, 2
 
 
-def normalize(images):
-    """Maps images from [0, 1] to zero mean and unit deviation per channel, (..., 3)."""
-    return (images - ops.convert_to_tensor(MEAN)) / ops.convert_to_tensor(STD)
+def normalize(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    """Maps images from [0, 1] to about zero mean and unit deviation a channel.
+
+    Args:
+        images: (..., C) float in [0, 1].
+        mean, std: one number a channel.
+
+    Returns:
+        (..., C) float32.
+
+    Raises:
+        ValueError: for images of whole numbers, which do not lie in [0, 1].
+    """
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype)):
+        raise ValueError(
+            f"Expected images as floats in [0, 1], received {images.dtype}: divide them by 255 "
+            "first, or give them to `SiTPretrainer` or `SiTImageClassifier`, which do so."
+        )
+    return (images - ops.convert_to_tensor(mean)) / ops.convert_to_tensor(std)
 
 
-def denormalize(images):
+def denormalize(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     """Inverts `normalize`."""
-    return images * ops.convert_to_tensor(STD) + ops.convert_to_tensor(MEAN)
+    return images * ops.convert_to_tensor(std) + ops.convert_to_tensor(mean)
+
+
+def unit_pixels(images, value_range=(0.0, 255.0)):
+    """Maps images of any type from `value_range` to float32 in [0, 1]."""
+    low, high = value_range
+    return (ops.cast(images, "float32") - low) * (1.0 / (high - low))
 
 
 # --- Clean views ----------------------------------------------------------------------------------
-
-
-def resized_crop(images, boxes, flip, size: int):
-    """Cuts boxes out of images, resizes them to a square and mirrors some.
-
-    Crop, resize (antialiased bicubic as in Pillow, which never looks outside of the box) and flip
-    are one interpolation matrix for the rows and one for the columns.
-
-    Args:
-        images: (B, H, W, C) float32 in [0, 1].
-        boxes: (B, V, 4) float32, whole pixels inside the image.
-        flip: (B, V) bool, mirror left to right.
-        size: int. Side S of the result in pixels.
-
-    Returns:
-        (B, V, S, S, C) float32 in [0, 1].
-    """
-    batch, height, width, channels = ops.shape(images)
-    views = boxes.shape[1]
-    top, left, box_height, box_width = ops.unstack(boxes, 4, axis=-1)  # (B, V) each
-    rows = _interpolation(top, box_height, height, size, ops.zeros_like(flip))  # (B, V, S, H)
-    columns = _interpolation(left, box_width, width, size, flip)  # (B, V, S, W)
-    x = ops.reshape(images, (batch, 1, height, width * channels))
-    x = ops.matmul(rows, x)  # (B, V, S, W * C)
-    x = ops.reshape(x, (batch, views, size, width, channels))
-    x = ops.einsum("bvpw,bvowc->bvopc", columns, x)  # (B, V, S, S, C)
-    return ops.clip(x, 0.0, 1.0)  # cubic weights overshoot
-
-
-def _interpolation(low, extent, length, size: int, reverse):
-    """Returns the (..., size, length) matrix that resizes [low, low + extent) to `size` pixels."""
-    scale = (extent / size)[..., None]  # (..., 1)
-    out = ops.arange(size, dtype="float32")
-    out = ops.where(reverse[..., None], size - 1 - out, out)  # (..., size)
-    centre = low[..., None] + (out + 0.5) * scale - 0.5
-    source = ops.arange(length, dtype="float32")
-    distance = (source - centre[..., None]) / ops.maximum(scale, 1.0)[..., None]
-    low, high = low[..., None, None], (low + extent)[..., None, None]
-    weights = ops.where((source >= low) & (source < high), _cubic(distance), 0.0)
-    return weights / ops.sum(weights, axis=-1, keepdims=True)
-
-
-def _cubic(x):
-    """Keys' cubic convolution kernel with a = -0.5."""
-    x = ops.abs(x)
-    near = (1.5 * x - 2.5) * x * x + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return ops.where(x <= 1.0, near, ops.where(x < 2.0, far, 0.0))
 
 
 def color_jitter(images, factors, order):
@@ -97,11 +71,23 @@ def color_jitter(images, factors, order):
         kind = order[:, step]  # (N,)
         factor = ops.take_along_axis(factors, kind[:, None], axis=1)[:, :, None, None]
         kind = kind[:, None, None, None]
-        grey = ops.sum(images * ops.convert_to_tensor(LUMA), axis=-1, keepdims=True)
+        grey = _weighted_channels(images, LUMA)
         target = ops.where(kind == SATURATION, grey, 0.0)  # (N, H, W, 1)
         target = ops.where(kind == CONTRAST, ops.mean(grey, axis=(1, 2), keepdims=True), target)
         images = ops.clip(factor * images + (1.0 - factor) * target, 0.0, 1.0)
     return images
+
+
+def _weighted_channels(images, weights):
+    """Sums the channels (N, H, W, C) -> (N, H, W, 1), always in the same order.
+
+    A compiler adds up the terms of a reduction in an order that depends on the shape, and the
+    sums then differ in their last bit between a whole batch and its parts.
+    """
+    total = images[..., :1] * weights[0]
+    for channel, weight in enumerate(weights[1:], 1):
+        total = total + images[..., channel : channel + 1] * weight
+    return total
 
 
 def rotate(images, quarter_turns):
@@ -163,7 +149,8 @@ def grey_block(images, block):
     Returns:
         (N, H, W, C).
     """
-    grey = ops.mean(images, axis=-1, keepdims=True)
+    channels = images.shape[-1]
+    grey = _weighted_channels(images, (1.0 / channels,) * channels)
     return ops.where(_one_block_mask(images, block), grey, images)
 
 
@@ -232,19 +219,20 @@ def fill_blocks(images, blocks, active, content):
     return ops.where(mask, content, images)
 
 
-def distort_block(images, block, factors, order):
+def distort_block(images, block, factors, order, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     """Applies `color_jitter` to one block of normalised images.
 
     Args:
         images: (N, H, W, 3) float32, normalised.
         block: (N, 4) float32.
         factors, order: as for `color_jitter`.
+        mean, std: with which the images were normalised.
 
     Returns:
         (N, H, W, 3) float32, normalised.
     """
-    pixels = ops.clip(denormalize(images), 0.0, 1.0)
-    distorted = normalize(color_jitter(pixels, factors, order))
+    pixels = ops.clip(denormalize(images, mean, std), 0.0, 1.0)
+    distorted = normalize(color_jitter(pixels, factors, order), mean, std)
     return ops.where(_one_block_mask(images, block), distorted, images)
 
 

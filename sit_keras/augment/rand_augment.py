@@ -11,7 +11,8 @@ import math
 
 from keras import ops
 
-from sit_keras.augment.operations import LUMA, MEAN
+from sit_keras.augment.operations import LUMA
+from sit_keras.config.preprocessing import IMAGENET_MEAN
 
 # timm's "increasing" set, in which a larger magnitude always means a stronger change.
 OPERATIONS = (
@@ -168,5 +169,5 @@ def _move(x, angle, shear_x, shear_y, shift_x, shift_y):
     y0 = down - sin * across - cos * down + shear_y / 2 + shift_y
     zero = ops.zeros_like(angle)
     places = ops.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=-1)  # (N, 8)
-    fill = 255.0 * ops.convert_to_tensor(MEAN)
+    fill = 255.0 * ops.convert_to_tensor(IMAGENET_MEAN)
     return fill + ops.image.affine_transform(x - fill, places, "bilinear", "constant", 0.0)

@@ -1,7 +1,7 @@
-"""The laws of the random parameters: uniform numbers in [0, 1) -> parameters of `augment.py`.
+"""The distributions of the random parameters: uniform numbers in [0, 1) -> what `operations` take.
 
-Pure functions of uniform numbers, so the source of randomness is the caller's business and every
-backend draws by the same laws. The numbers are those of the paper and its code.
+Pure functions of the uniform numbers of `random.py`. The ranges are those of the paper and its
+code.
 """
 
 import itertools
@@ -14,10 +14,11 @@ CROP_TRIES = 10
 CROP_NUMBERS = 2 * CROP_TRIES + 2
 JITTER_NUMBERS = 4
 BLOCK_NUMBERS = 4
-MAX_BLOCKS = 64  # the paper's law needs about 20; 64 are never exhausted in practice
+MAX_BLOCKS = 64  # the paper's distribution needs about 20; 64 are never exhausted in practice
 BLOCKS_NUMBERS = 1 + MAX_BLOCKS * BLOCK_NUMBERS
 BLUR_NUMBERS = 2
 ERASE_NUMBERS = 2 * CROP_TRIES + 3
+DONOR_GROUP = 8
 
 _ORDERS = tuple(itertools.permutations(range(3)))
 
@@ -151,7 +152,11 @@ def blur(uniforms):
 
 
 def donors(uniforms, views: int):
-    """For each view, another image of the batch in the same view, chosen uniformly, or itself.
+    """For each view, the same view of another image, chosen uniformly among its group of eight.
+
+    Groups are the images of positions 0 to 7, 8 to 15 and so on, so that a batch that is shared
+    out among devices in multiples of eight gives every image the donor that it has in the whole
+    batch. The last group may be smaller; an image alone in it is its own donor.
 
     Args:
         uniforms: (B, V) float32.
@@ -160,9 +165,14 @@ def donors(uniforms, views: int):
     Returns:
         (B * V,) int32, indices into the flattened (B * V) views.
     """
-    batch = ops.cast(ops.shape(uniforms)[0], "float32")
-    image = ops.cast(_integer(uniforms, 0.0, batch), "int32")
-    return ops.reshape(image * views + ops.arange(views, dtype="int32"), (-1,))
+    count = ops.shape(uniforms)[0]
+    image = ops.arange(count, dtype="int32")[:, None]  # (B, 1)
+    first = image // DONOR_GROUP * DONOR_GROUP
+    size = ops.minimum(DONOR_GROUP, count - first)
+    others = ops.cast(ops.maximum(size - 1, 1), "float32")
+    offset = ops.minimum(1 + ops.cast(_integer(uniforms, 0.0, others), "int32"), size - 1)
+    donor = first + (image - first + offset) % size
+    return ops.reshape(donor * views + ops.arange(views, dtype="int32"), (-1,))
 
 
 def erased_box(uniforms, size: int, probability: float):
@@ -179,8 +189,8 @@ def erased_box(uniforms, size: int, probability: float):
     Reference:
         Zhong et al. 2017, Random Erasing Data Augmentation, with timm's numbers.
     """
-    law = ViewConfig(crop_area=(0.02, 1 / 3), crop_ratio=(0.3, 1 / 0.3))
-    return crop_boxes(uniforms[..., 1:], size, size, law), uniforms[..., 0] < probability
+    boxes = ViewConfig(crop_area=(0.02, 1 / 3), crop_ratio=(0.3, 1 / 0.3))
+    return crop_boxes(uniforms[..., 1:], size, size, boxes), uniforms[..., 0] < probability
 
 
 def cut_box(uniforms, size: int, kept):

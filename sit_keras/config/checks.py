@@ -47,6 +47,10 @@ def check_weighting(
         f"task_weights has {len(task_weights)} values for {len(tasks)} tasks "
         f"({', '.join(tasks)}): give one for each.",
     )
+    require(
+        all(0 <= weight < float("inf") for weight in task_weights) and any(task_weights),
+        f"task_weights must be 0 or above, and one of them positive, received {task_weights}.",
+    )
 
 
 def check_batch(batch_size: int, tasks: tuple[str, ...]) -> None:

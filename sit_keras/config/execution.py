@@ -3,13 +3,15 @@
 import dataclasses
 
 from sit_keras.config.checks import check_choice
+from sit_keras.config.fields import check_at_least, normalize_fields
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+VIEWS_IN = ("auto", "step", "pipeline")
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """What may change between two parts of one run, whose settings it is none of.
+    """How a run is executed, which may change whenever it is resumed.
 
     The strategy and the micro-batches change rounding and which paths are dropped, no more.
 
@@ -17,6 +19,9 @@ class Execution:
         strategy: str. `one` device; `mirrored` over the GPUs of this machine; `multiworker` over
             those of several; `auto`: mirrored where there are several GPUs.
         micro_batches: int. See `SiTPretrainer`.
+        views_in: str. Where views are made: in the training `step`, on the device of the network;
+            in the input `pipeline`, on the CPU, beside it; `auto`: in the step where there is a
+            GPU. The views are the same.
         resume: bool. Go on with an unfinished run in the folder; otherwise it is refused.
         on_nan: str. What a loss or gradient that is not finite does: `stop` the run, or `skip`.
             Either way it changes no weight.
@@ -25,13 +30,15 @@ class Execution:
 
     strategy: str = "auto"
     micro_batches: int = 1
+    views_in: str = "auto"
     resume: bool = True
     on_nan: str = "stop"
     on_full_disk: str = "stop"
 
     def __post_init__(self):
+        normalize_fields(self)
         check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("views_in", self.views_in, VIEWS_IN)
         check_choice("on_nan", self.on_nan, ("stop", "skip"))
         check_choice("on_full_disk", self.on_full_disk, ("stop", "go_on"))
-        if self.micro_batches < 1:
-            raise ValueError(f"micro_batches must be at least 1, received {self.micro_batches}.")
+        check_at_least(self, 1, "micro_batches")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from sit_keras.config.checks import check_choice
+from sit_keras.config.fields import check_at_least, check_training, normalize_fields
 from sit_keras.config.settings import ViewConfig
 
 
@@ -22,7 +23,10 @@ class FinetuneConfig:
         label_smoothing: float.
         epochs, batch_size: int.
         learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
-        min_learning_rate, warmup_epochs, weight_decay: the schedule and AdamW's decay.
+        min_learning_rate: float. Where the cosine ends. With a peak below it, as a small batch may
+            have, the learning rate stays at the peak.
+        warmup_epochs: int. Epochs of linear warm-up; see `effective_warmup_epochs` for short runs.
+        weight_decay: float. Of AdamW.
         layer_decay: float in (0, 1]. Each block's learning rate as a share of the next one's.
         drop_path_rate: float in [0, 1).
         ema_momentum: float or None. Judge a moving average of the weights instead of the last ones.
@@ -31,7 +35,7 @@ class FinetuneConfig:
         head_weight_decays: weight decays that frozen training tries.
         holdout: float. Share of the labelled images that frozen training chooses by.
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
-        seed: int.
+        seed: int in [0, 2**32 - 2].
 
     Reference:
         The fine-tuning and linear commands of the paper's code: RandAugment `m9-mstd0.5-inc1`,
@@ -63,17 +67,13 @@ class FinetuneConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("head_learning_rates", "head_weight_decays"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        normalize_fields(self)
         check_choice("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
         bounds = {
             "rand_augment": (0, 10),
             "magnitude": (0, 10),
             "erasing": (0, 1),
             "label_smoothing": (0, 0.99),
-            "epochs": (1, 1_000_000),
-            "batch_size": (1, 1_000_000),
-            "weight_decay": (0, 10),
             "layer_decay": (0.01, 1),
             "drop_path_rate": (0, 0.99),
             "holdout": (0, 0.9),
@@ -86,16 +86,26 @@ class FinetuneConfig:
             value = getattr(self, name)
             if value != 0 and not 0.1 <= value <= 100:  # a smaller one underflows
                 raise ValueError(f"{name} must be 0 or lie in [0.1, 100], received {value}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, received {self.learning_rate}.")
-        if not 0 <= self.warmup_epochs < self.epochs:
+        check_training(self)
+        check_at_least(self, 1, "hidden_dim")
+        rates, decays = self.head_learning_rates, self.head_weight_decays
+        if not rates or min(rates) <= 0:
             raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs})."
+                f"head_learning_rates must be one or more positive factors, received {rates}."
+            )
+        if not decays or min(decays) < 0:
+            raise ValueError(
+                f"head_weight_decays must be one or more numbers from 0, received {decays}."
             )
         if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:
             raise ValueError(
                 f"ema_momentum must lie in (0, 1) or be None, received {self.ema_momentum}."
             )
+
+    @property
+    def effective_warmup_epochs(self) -> int:
+        """`warmup_epochs`, or fewer where no epoch of the run would be left after them."""
+        return min(self.warmup_epochs, self.epochs - 1)
 
     @property
     def peak_learning_rate(self) -> float:

@@ -4,16 +4,18 @@ import dataclasses
 import typing
 
 from sit_keras.config.checks import require
+from sit_keras.config.fields import check_at_least, normalize_fields
 
 NUM_CHANNELS = 3  # every source delivers RGB
 
 
 @dataclasses.dataclass(frozen=True)
-class SiTConfig:
+class NetworkConfig:
     """The Vision Transformer and its three pretext heads. The defaults are the paper's ViT-B/16.
 
     Args:
-        image_size: int or (height, width), in pixels. Both must be multiples of `patch_size`.
+        image_size: int. Side of the square input in pixels, a multiple of `patch_size`. (A
+            `SiTBackbone` of its own may be oblong; pre-training turns images by 90 degrees.)
         patch_size: int. Side of a patch in pixels.
         hidden_dim: int. Width D of the tokens.
         num_layers: int. Number of encoder blocks.
@@ -25,7 +27,7 @@ class SiTConfig:
         projection_dim: int. Width of the contrastive embedding.
     """
 
-    image_size: int | tuple[int, int] = 224
+    image_size: int = 224
     patch_size: int = 16
     hidden_dim: int = 768
     num_layers: int = 12
@@ -38,50 +40,31 @@ class SiTConfig:
     num_prefix_tokens: typing.ClassVar[int] = 2
 
     def __post_init__(self):
-        if not isinstance(self.image_size, int):
-            object.__setattr__(self, "image_size", tuple(self.image_size))
-        for name in ("patch_size", "hidden_dim", "num_layers", "num_heads", "mlp_dim"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1, received {value}.")
-        height, width = self.input_size
         require(
-            height % self.patch_size == 0
-            and width % self.patch_size == 0
-            and min(height, width) >= self.patch_size,
-            f"image_size {height}x{width} is not divisible by patch_size {self.patch_size}: "
-            f"choose a multiple, for example image_size={_next_multiple(height, self.patch_size)}.",
+            not isinstance(self.image_size, (list, tuple)),
+            f"image_size must be one number of pixels, since pre-training turns images by 90 "
+            f"degrees; received {self.image_size!r}.",
         )
-        require(
-            self.hidden_dim % self.num_heads == 0,
-            f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}.",
-        )
-        require(
-            0 <= self.drop_path_rate < 1,
-            f"drop_path_rate must lie in [0, 1), received {self.drop_path_rate}.",
-        )
+        normalize_fields(self)
+        check_at_least(self, 1, "image_size", "projection_dim")
+        check_network(**self.backbone_arguments())
+
+    def backbone_arguments(self) -> dict[str, typing.Any]:
+        """Returns the arguments with which `SiTBackbone` builds this network."""
+        names = [field.name for field in dataclasses.fields(self)]
+        names = [name for name in names if name not in ("image_size", "projection_dim")]
+        return {"image_shape": self.image_shape, **{name: getattr(self, name) for name in names}}
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the input in pixels."""
-        size = self.image_size
-        return (size, size) if isinstance(size, int) else size
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        return (self.image_size, self.image_size, NUM_CHANNELS)
 
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of the patch grid."""
-        height, width = self.input_size
-        return height // self.patch_size, width // self.patch_size
-
-    @property
-    def square_size(self) -> int:
-        """The side in pixels; pre-training rotates by 90 degrees, so it needs square images."""
-        height, width = self.input_size
-        require(
-            height == width,
-            f"Pre-training turns images by 90 degrees, so image_size must be square; "
-            f"received {height}x{width}.",
-        )
-        return height
+        side = self.image_size // self.patch_size
+        return side, side
 
     @property
     def num_encoder_parameters(self) -> int:
@@ -120,5 +103,48 @@ class SiTConfig:
         return self.num_encoder_parameters + rotation + projection + reconstruction
 
 
-def _next_multiple(value: int, of: int) -> int:
-    return max(1, round(value / of)) * of
+def check_network(
+    image_shape: tuple[int, int, int],
+    patch_size: int,
+    hidden_dim: int,
+    num_layers: int,
+    num_heads: int,
+    mlp_dim: int,
+    drop_path_rate: float,
+    layer_norm_epsilon: float,
+) -> None:
+    """Raises ValueError unless these arguments of `SiTBackbone` make a network."""
+    sizes = {
+        "patch_size": patch_size,
+        "hidden_dim": hidden_dim,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "mlp_dim": mlp_dim,
+    }
+    for name, value in sizes.items():
+        require(
+            type(value) is int and value >= 1,
+            f"{name} must be a whole number of at least 1, received {value!r}.",
+        )
+    require(
+        len(image_shape) == 3 and all(type(side) is int and side >= 1 for side in image_shape),
+        f"image_shape must be (height, width, channels) in whole numbers; received {image_shape}.",
+    )
+    height, width, _ = image_shape
+    multiple = max(1, round(height / patch_size)) * patch_size
+    require(
+        height % patch_size == 0 and width % patch_size == 0,
+        f"The image size {height} x {width} is not divisible by patch_size {patch_size}: choose a "
+        f"multiple, for example {multiple}.",
+    )
+    require(
+        hidden_dim % num_heads == 0,
+        f"hidden_dim {hidden_dim} is not divisible by num_heads {num_heads}.",
+    )
+    require(
+        0 <= drop_path_rate < 1, f"drop_path_rate must lie in [0, 1), received {drop_path_rate}."
+    )
+    require(
+        0 < layer_norm_epsilon < 1,
+        f"layer_norm_epsilon must lie in (0, 1), received {layer_norm_epsilon}.",
+    )

@@ -5,23 +5,26 @@ import typing
 
 from sit_keras.config.checks import check_choice
 from sit_keras.config.finetune import FinetuneConfig
-from sit_keras.config.network import SiTConfig
+from sit_keras.config.network import NetworkConfig
+from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
 
-_NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0), eval_crop=1.0)}
+_WHOLE = PreprocessingConfig(crop=1.0)
+_NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0)), "preprocessing": _WHOLE}
+_NATIVE_NETWORK = NetworkConfig(hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768)
 
 # Each preset: the network, and whatever of a run differs from the paper's settings with it.
-_RECIPES: dict[str, tuple[SiTConfig, dict[str, typing.Any]]] = {
-    "paper": (SiTConfig(), {}),
-    "small": (SiTConfig(hidden_dim=384, num_heads=6, mlp_dim=1536), {}),
-    "tiny": (SiTConfig(hidden_dim=192, num_heads=3, mlp_dim=768), {}),
-    "native96": (SiTConfig(96, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
-    "native64": (SiTConfig(64, 8, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
-    "native32": (SiTConfig(32, 4, hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768), _NATIVE),
+_PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
+    "paper": (NetworkConfig(), {}),
+    "small": (NetworkConfig(hidden_dim=384, num_heads=6, mlp_dim=1536), {}),
+    "tiny": (NetworkConfig(hidden_dim=192, num_heads=3, mlp_dim=768), {}),
+    "native96": (dataclasses.replace(_NATIVE_NETWORK, image_size=96, patch_size=8), _NATIVE),
+    "native64": (dataclasses.replace(_NATIVE_NETWORK, image_size=64, patch_size=8), _NATIVE),
+    "native32": (dataclasses.replace(_NATIVE_NETWORK, image_size=32, patch_size=4), _NATIVE),
     # 8x8 pixels shown at 16, and told apart more gently: a mirrored digit is none, and the paper's
     # blur and crops leave little of one.
     "digits": (
-        SiTConfig(
+        NetworkConfig(
             16,
             4,
             hidden_dim=64,
@@ -32,7 +35,8 @@ _RECIPES: dict[str, tuple[SiTConfig, dict[str, typing.Any]]] = {
             projection_dim=128,
         ),
         {
-            "views": ViewConfig(crop_area=(0.7, 1.0), flip_probability=0.0, eval_crop=1.0),
+            "views": ViewConfig(crop_area=(0.7, 1.0), flip_probability=0.0),
+            "preprocessing": _WHOLE,
             "corruption": CorruptionConfig(blur=False, drop=0.15, replace=0.15),
             "epochs": 80,
             "batch_size": 64,
@@ -60,29 +64,29 @@ _FINETUNE: dict[str, dict[str, typing.Any]] = {
 }
 
 
-def presets() -> dict[str, SiTConfig]:
+def presets() -> dict[str, NetworkConfig]:
     """Returns the named networks, largest first."""
-    return {name: model for name, (model, _) in _RECIPES.items()}
+    return {name: model for name, (model, _) in _PRESETS.items()}
 
 
-def recipe(preset: str, model_changes: dict | None = None, **changes) -> RunConfig:
+def run_config(preset: str, model_changes: dict | None = None, **changes) -> RunConfig:
     """Returns the settings of a run that starts from a named preset.
 
     Args:
         preset: str. A name from `presets()`.
-        model_changes: dict. Fields of the preset's `SiTConfig` that differ.
+        model_changes: dict. Fields of the preset's `NetworkConfig` that differ.
         **changes: fields of `RunConfig` that differ.
 
     Raises:
         ValueError: for an unknown preset or a setting out of range.
     """
-    check_choice("preset", preset, tuple(_RECIPES))
-    model, settings = _RECIPES[preset]
+    check_choice("preset", preset, tuple(_PRESETS))
+    model, settings = _PRESETS[preset]
     model = dataclasses.replace(model, **(model_changes or {}))
     return RunConfig(**{"preset": preset, "model": model, **settings, **changes})
 
 
-def finetune_recipe(
+def finetune_config(
     preset: str | None, views: ViewConfig, frozen: bool = False, **changes
 ) -> FinetuneConfig:
     """Returns the settings of training with labels that suit a preset.

@@ -1,7 +1,8 @@
 """Config dataclasses as JSON and as text, and what differs. Standard library only."""
 
-import ast
+import contextlib
 import dataclasses
+import difflib
 import json
 import types
 import typing
@@ -16,8 +17,10 @@ def from_dict(cls: type, values: dict[str, typing.Any]) -> typing.Any:
     """Returns the config dataclass `cls` that `to_dict` wrote.
 
     Raises:
-        ValueError: for a field that `cls` does not have.
+        ValueError: for a field that `cls` does not have, or a value that it cannot take.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is made of a dict of its fields, received {values!r}.")
     hints = typing.get_type_hints(cls)
     fields = [field.name for field in dataclasses.fields(cls)]
     unknown = sorted(set(values) - set(fields))
@@ -87,23 +90,68 @@ def changed(config: typing.Any, changes: dict[str, typing.Any]) -> typing.Any:
             text, which is read as the field's type (`1,0.5` for a tuple).
 
     Raises:
-        ValueError: for an unknown name, or a value of another type or out of range.
+        ValueError: for an unknown name, with those that it may stand for; or for a value of another
+            type or out of range.
     """
+    known = setting_names(type(config))
     hints = typing.get_type_hints(type(config))
-    names = [field.name for field in dataclasses.fields(config)]
     values, inner = {}, {}
     for name, value in changes.items():
+        if name not in known:
+            raise ValueError(_unknown(name, type(config).__name__, known))
         field, _, rest = name.partition(".")
-        if field not in names or dataclasses.is_dataclass(hints[field]) != bool(rest):
-            raise ValueError(
-                f"Unknown setting {name!r} of {type(config).__name__}: it has {', '.join(names)}."
-            )
         if rest:
             inner.setdefault(field, {})[rest] = value
         else:
             values[field] = _read(name, hints[field], value) if isinstance(value, str) else value
     values |= {field: changed(getattr(config, field), parts) for field, parts in inner.items()}
     return dataclasses.replace(config, **values)
+
+
+def setting_names(cls: type) -> list[str]:
+    """Returns the names that `changed` takes for a config dataclass, `field.field` within one."""
+    hints = typing.get_type_hints(cls)
+    names = []
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        inner = setting_names(kind) if dataclasses.is_dataclass(kind) else None
+        names += [field.name] if inner is None else [f"{field.name}.{name}" for name in inner]
+    return names
+
+
+def _unknown(name, config_name, known):
+    """Says that a setting is unknown, and which ones may have been meant."""
+    message = f"Unknown setting {name!r} of {config_name}"
+    group = name.partition(".")[0]
+    within = [each for each in known if each.startswith(f"{group}.")]
+    if name == group and within:
+        return f"{message}: it is a group of settings, {', '.join(within)}."
+    near = _nearest(name, within or known) or _nearest(name, known)
+    if near:
+        return f"{message}: did you mean {' or '.join(near)}?"
+    return f"{message}: {group if within else 'it'} has {', '.join(within or known)}."
+
+
+def _nearest(name, known):
+    """The names that end in this one, or at most three that are spelled like it."""
+    exact = [each for each in known if _last(each) == _last(name)]
+    likeness = {each: _likeness(name, each) for each in known}
+    near = sorted((each for each in known if likeness[each] >= 0.75), key=lambda x: -likeness[x])
+    return exact or near[:3]
+
+
+def _likeness(name, other):
+    """How alike two names are, from 0 to 1, whole or without the groups that they are in."""
+    last, other_last = _last(name), _last(other)
+    if len(last) > 2 and last in other_last:
+        return 0.9
+    return max(
+        difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, other), (last, other_last))
+    )
+
+
+def _last(name):
+    return name.rpartition(".")[2]
 
 
 def _read(name, hint, text):
@@ -118,13 +166,12 @@ def _read(name, hint, text):
         return tuple(_read(name, kind, part) for part in text.split(","))
     if str in options:
         return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if float in options and type(value) is int:
-        value = float(value)
-    if type(value) not in options:
-        wanted = " or ".join("None" if o is type(None) else o.__name__ for o in options)
-        raise ValueError(f"{name} takes {wanted}, received {text!r}.")
-    return value
+    for kind in options:
+        if kind is bool and text in ("True", "False"):
+            return text == "True"
+        if kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    spelled = {type(None): "None", bool: "True or False"}
+    wanted = " or ".join(spelled.get(option, option.__name__) for option in options)
+    raise ValueError(f"{name} takes {wanted}, received {text!r}.")

@@ -10,7 +10,14 @@ from sit_keras.config.checks import (
     check_weighting,
     require,
 )
-from sit_keras.config.network import SiTConfig
+from sit_keras.config.fields import (
+    check_at_least,
+    check_positive,
+    check_training,
+    normalize_fields,
+)
+from sit_keras.config.network import NetworkConfig
+from sit_keras.config.preprocessing import PreprocessingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +29,6 @@ class ViewConfig:
         crop_ratio: (low, high) aspect ratio of the crop, drawn log-uniformly.
         flip_probability: float. Chance of a horizontal flip, always before the rotation.
         brightness, contrast, saturation: float. Each factor is uniform in [1 - x, 1 + x].
-        eval_crop: float. Share of the short side kept by the centre crop of evaluation.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
@@ -31,30 +37,28 @@ class ViewConfig:
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
-    eval_crop: float = 0.875
 
     def __post_init__(self):
+        normalize_fields(self)
         for name in ("crop_area", "crop_ratio"):
             low, high = getattr(self, name)
-            object.__setattr__(self, name, (low, high))
             require(0 < low <= high, f"{name} must be 0 < low <= high, received {(low, high)}.")
         require(self.crop_area[1] <= 1, f"crop_area cannot exceed 1, received {self.crop_area[1]}.")
         for name in ("flip_probability", "brightness", "contrast", "saturation"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
-        require(0 < self.eval_crop <= 1, f"eval_crop must be in (0, 1], got {self.eval_crop}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class CorruptionConfig:
-    """What is spoilt in a view before the network sees it, in this order.
+    """What is corrupted in a view before the network sees it, in this order.
 
     Args:
         grey: bool. One block loses its colour.
         blur: bool. One block is blurred.
         drop: float. Up to this share of the pixels becomes noise, block by block.
         replace: float. Up to this share is replaced from another image of the batch.
-        colour: bool. One block gets its colours distorted (in the deck's figure, not in the
+        colour: bool. One block gets its colours distorted (in the paper's figure, not in the
             authors' code).
     """
 
@@ -65,6 +69,7 @@ class CorruptionConfig:
     colour: bool = False
 
     def __post_init__(self):
+        normalize_fields(self)
         for name in ("drop", "replace"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
@@ -78,6 +83,8 @@ class RunConfig:
         dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet` or `folder:PATH`.
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
+        preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder
+            is used afterwards, and the centre crop of evaluation.
         initial_encoder: str or None. A run folder or `.keras` file to start from, of the network's
             own sizes but for the image size; None starts from new weights.
         tasks: the pretext tasks, a non-empty subset of `TASKS`.
@@ -88,20 +95,24 @@ class RunConfig:
         epochs, batch_size: int. `batch_size` counts images over all replicas; each gives two views.
         steps_per_epoch: int or None. Caps the steps of an epoch; None visits every image once.
         learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
-        min_learning_rate, warmup_epochs, weight_decay: the schedule and AdamW's decay.
+        min_learning_rate: float. Where the cosine ends. With a peak below it, as a small batch may
+            have, the learning rate stays at the peak.
+        warmup_epochs: int. Epochs of linear warm-up; see `effective_warmup_epochs` for short runs.
+        weight_decay: float. Of AdamW.
         clip_norm: float or None. Global norm at which gradients are clipped.
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
         holdout: float. Share of the training split kept for validation and nearest neighbours.
         sheet_every: int. Epochs between two sheets of reconstructions.
         strict: bool. Refuse a folder with unreadable images instead of skipping them.
-        seed: int.
+        seed: int in [0, 2**32 - 2].
     """
 
     dataset: str = "digits"
     preset: str = "paper"
-    model: SiTConfig = SiTConfig()
+    model: NetworkConfig = NetworkConfig()
     views: ViewConfig = ViewConfig()
     corruption: CorruptionConfig = CorruptionConfig()
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
     initial_encoder: str | None = None
     tasks: tuple[str, ...] = TASKS
     weighting: str = "uncertainty"
@@ -123,28 +134,23 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "tasks", check_tasks(self.tasks))
-        if self.task_weights is not None:
-            object.__setattr__(self, "task_weights", tuple(self.task_weights))
+        normalize_fields(self)
+        for name in ("dataset", "preset", "initial_encoder"):
+            require(getattr(self, name) != "", f"{name} must not be empty.")
+        check_tasks(self.tasks)
         check_weighting(self.weighting, self.tasks, self.task_weights)
         check_choice("negatives", self.negatives, ("global", "local"))
         check_choice("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
-        for name in ("epochs", "batch_size", "sheet_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1, received {value}.")
+        check_training(self)
         check_batch(self.batch_size, self.tasks)
-        for name in ("learning_rate", "temperature"):
-            value = getattr(self, name)
-            require(value > 0, f"{name} must be positive, received {value}.")
+        check_at_least(self, 1, "steps_per_epoch", "sheet_every")
+        check_positive(self, "temperature", "clip_norm")
         require(0 <= self.holdout < 1, f"holdout must lie in [0, 1), received {self.holdout}.")
-        require(
-            0 <= self.warmup_epochs < self.epochs,
-            f"warmup_epochs ({self.warmup_epochs}) must be fewer than epochs ({self.epochs}).",
-        )
-        require(
-            self.clip_norm is None or self.clip_norm > 0,
-            f"clip_norm must be positive or None, received {self.clip_norm}.",
-        )
+
+    @property
+    def effective_warmup_epochs(self) -> int:
+        """`warmup_epochs`, or fewer where no epoch of the run would be left after them."""
+        return min(self.warmup_epochs, self.epochs - 1)
 
     @property
     def peak_learning_rate(self) -> float:

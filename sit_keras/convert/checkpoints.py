@@ -1,36 +1,27 @@
-"""PyTorch checkpoints to encoders of this package, and back.
+"""PyTorch checkpoints to encoders of this package, and back."""
 
-python -m sit_keras.convert checkpoint.pth --output=runs/sit            the authors' SiT of 2021
-python -m sit_keras.convert deit_small.pth --output=runs/deit           a start for pre-training
-python -m sit_keras.convert runs/digits-digits-seed0 --output=sit.pth   back
-"""
-
-import argparse
 import dataclasses
 import json
 import math
 import os
 import pathlib
-import sys
 
 import keras
 import numpy as np
 
 from sit_keras.config.checks import check_choice
-from sit_keras.config.network import NUM_CHANNELS, SiTConfig
+from sit_keras.config.choices import HEADS, RELEASES
+from sit_keras.config.network import NUM_CHANNELS, NetworkConfig
 from sit_keras.convert import torch_files, weight_names
-from sit_keras.models.backbone import build_encoder, build_ssl_model
-from sit_keras.models.classifier import build_classifier
-from sit_keras.models.heads import NUM_ROTATIONS
-from sit_keras.models.loading import resize_positions
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import SiTImageClassifier
+from sit_keras.models.heads import NUM_ROTATIONS, build_pretext_network
+from sit_keras.models.loading import ENCODER, WEIGHTS
+from sit_keras.models.positions import resize_positions
 from sit_keras.runs.files import write_json
 from sit_keras.runs.log import last_losses
 
-# The authors' first release counts quarter turns counter-clockwise, the second clockwise, as we do.
-RELEASES = ("2021-07", "2021-04")
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# Attention heads by width, in the paper, timm and DeiT; other networks have others.
-HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 ABOUT = "conversion.json"
 
 
@@ -42,7 +33,7 @@ def from_torch(
     num_heads: int | None = None,
     image_size: int | None = None,
 ) -> dict:
-    """Converts a checkpoint of PyTorch to a folder with `encoder.keras`.
+    """Converts a PyTorch checkpoint to a folder with `encoder.keras`.
 
     The authors' pre-trained networks also give `network.keras`, with the three pretext heads, and
     their classifiers `classifier.keras`. A ViT with one class token (timm, DeiT, and the authors'
@@ -50,18 +41,21 @@ def from_torch(
     its class token, or as class and distillation token, and see each other, so the outputs are not
     those of the source.
 
+    Checkpoints do not hold how images are preprocessed. The encoder gets the defaults of
+    `PreprocessingConfig`, which the authors, timm and DeiT use.
+
     Args:
         checkpoint: a `.pth`, `.pt` or `.safetensors` file.
         output: the folder, which must not have an encoder yet.
         weights: str or None. The entry of the file to take, such as `model_ema`; None takes `model`
             or, where there is none, the file itself.
         release: str. One of `RELEASES`, which differ in the sign of the rotation.
-        num_heads: int or None. Attention heads, which no checkpoint names; None for what is usual
+        num_heads: int or None. Attention heads, which no checkpoint holds; None for what is usual
             for the width, see `HEADS`.
         image_size: int or None. Another input size; the position embeddings are resized.
 
     Returns:
-        What `conversion.json` holds: `source`, `weights`, `release`, `num_heads`, `kind`, the
+        The content of `conversion.json`: `source`, `weights`, `release`, `num_heads`, `kind`, the
         weights `left_out` by name, and the authors' `loss_scalars`.
 
     Raises:
@@ -81,11 +75,11 @@ def from_torch(
             resize_positions(state["pos_embed"], config.grid, resized.grid)
         )
         config = resized
-    kind, model = ("encoder", build_encoder(config)) if one_token else _build(config, state)
+    encoder = SiTBackbone(**config.backbone_arguments())
+    kind, model = ("encoder", encoder) if one_token else _with_heads(encoder, config, state)
     if kind == "network":
         state = _turned(state, release)
     left_out = weight_names.load_state(model, state)
-    encoder = model if kind == "encoder" else model.get_layer("sit_encoder")
     output.mkdir(parents=True, exist_ok=True)
     if kind != "encoder":
         model.save(output / f"{kind}.keras")
@@ -110,8 +104,9 @@ def to_torch(
     """Writes the weights of a run as the authors' code reads them.
 
     Args:
-        run: a folder with `network.keras` or `encoder.keras`, or a `.keras` file of an encoder, of
-            a network with the pretext heads, or of a classifier without hidden layers.
+        run: a folder with `network.keras` or `encoder.keras`, a folder of `save_to_preset`, or a
+            `.keras` file of an encoder, of a network with the pretext heads, or of a classifier
+            without hidden layers.
         output: the file, `.pth` or `.safetensors`.
         release: str. One of `RELEASES`, which differ in the sign of the rotation.
 
@@ -127,11 +122,15 @@ def to_torch(
         raise ValueError(f"--output must end in {', '.join(SUFFIXES)}; received {output}.")
     if output.exists():
         raise ValueError(f"{output} is there already: give another --output.")
-    files = [run / "network.keras", run / "encoder.keras"] if run.is_dir() else [run]
+    files = [run / "network.keras", run / ENCODER, run / WEIGHTS] if run.is_dir() else [run]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        raise ValueError(f"No network.keras or encoder.keras in {run}.")
-    state = weight_names.to_state(keras.saving.load_model(file, compile=False))
+        raise ValueError(f"No network.keras, {ENCODER} or {WEIGHTS} in {run}.")
+    if file.name == WEIGHTS:
+        model = SiTBackbone.from_preset(run)
+    else:
+        model = keras.saving.load_model(file, compile=False)
+    state = weight_names.to_state(model)
     if "convTrans.weight" in state:
         state = {**_turned(state, release), **_loss_scalars(file.parent)}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +139,7 @@ def to_torch(
 
 
 def _with_two_tokens(state):
-    """The state of a ViT with a class token, and perhaps DeiT's distillation token, as SiT's."""
+    """Returns the state of a ViT with a class token, or also a distillation token, as SiT's."""
     state = dict(state)
     class_token = state.pop("cls_token")
     second = state.pop("dist_token", None)
@@ -152,8 +151,8 @@ def _with_two_tokens(state):
     return state
 
 
-def _config(state, num_heads, path) -> SiTConfig:
-    """The sizes of a network, from the shapes of its weights."""
+def _config(state, num_heads, path) -> NetworkConfig:
+    """Returns the sizes of a network from the shapes of its weights."""
     needed = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "pos_embed", "rot_token")
     missing = [name for name in needed if name not in state]
     if missing:
@@ -170,7 +169,7 @@ def _config(state, num_heads, path) -> SiTConfig:
     if wrong:
         raise ValueError(f"{path} is no ViT of timm's layout: it has {', '.join(wrong)}.")
     width, channels, patch_size, _ = state["patch_embed.proj.weight"].shape
-    num_patches = state["pos_embed"].shape[1] - SiTConfig.num_prefix_tokens
+    num_patches = state["pos_embed"].shape[1] - NetworkConfig.num_prefix_tokens
     side = math.isqrt(max(num_patches, 0))
     if channels != NUM_CHANNELS or side * side != num_patches or not side:
         raise ValueError(
@@ -184,31 +183,31 @@ def _config(state, num_heads, path) -> SiTConfig:
         )
     blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
     projection = state.get("contrastive_head.weight")
-    return SiTConfig(
+    return NetworkConfig(
         image_size=side * patch_size,
         patch_size=patch_size,
         hidden_dim=width,
         num_layers=len(blocks),
         num_heads=HEADS[width] if num_heads is None else num_heads,
         mlp_dim=state["blocks.0.mlp.fc1.weight"].shape[0],
-        projection_dim=SiTConfig.projection_dim if projection is None else len(projection),
+        projection_dim=NetworkConfig.projection_dim if projection is None else len(projection),
     )
 
 
-def _build(config, state):
-    """What the heads of a SiT make of it, and the model for it."""
+def _with_heads(encoder, config, state):
+    """Returns the kind of model that a state of SiT is, and the encoder with the heads of it."""
     shapes = [np.shape(state.get(f"{head}.weight")) for head in ("rot_head", "contrastive_head")]
     if "convTrans.weight" in state and shapes[0] == (NUM_ROTATIONS, config.hidden_dim):
-        return "network", build_ssl_model(config)
+        return "network", build_pretext_network(encoder, config.projection_dim)
     if shapes[0] == shapes[1] and shapes[0][1:] == (config.hidden_dim,):
-        return "classifier", build_classifier(build_encoder(config), num_classes=shapes[0][0])
-    return "encoder", build_encoder(config)
+        return "classifier", SiTImageClassifier(encoder, num_classes=shapes[0][0])
+    return "encoder", encoder
 
 
 def _loss_scalars(folder):
-    """What the authors' networks hold and ours do not: s = 2 log alpha of each task.
+    """Returns s = 2 log alpha of each task, which the authors' networks hold and ours do not.
 
-    Of a converted network as they were, of a run from its log, and else as they begin.
+    A converted network has those of its source, a run those of its log; others those of the start.
     """
     about, log = folder / ABOUT, folder / "log.csv"
     scalars = dict.fromkeys(weight_names.SCALARS, 1.0)
@@ -223,83 +222,9 @@ def _loss_scalars(folder):
 
 
 def _turned(state, release):
-    """The state with its rotation head counting the other way, if it is the first release's."""
+    """Returns the state with the rotations counted the other way round in the older release."""
     if release == RELEASES[0]:
         return state
     order = [0, 3, 2, 1]
     heads = {name: state[name][order] for name in ("rot_head.weight", "rot_head.bias")}
     return {**state, **heads}
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m sit_keras.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "source",
-        help="a .pth, .pt or .safetensors file; or a run folder or .keras file, to go back",
-    )
-    parser.add_argument(
-        "--output", required=True, help="folder of the encoder; or the .pth or .safetensors file"
-    )
-    parser.add_argument(
-        "--weights", help="entry of the file to take, such as model_ema. Default: model"
-    )
-    parser.add_argument(
-        "--release",
-        default=RELEASES[0],
-        choices=RELEASES,
-        help="of the authors' code: the first one turned the other way. Default: %(default)s",
-    )
-    parser.add_argument(
-        "--num_heads", type=int, help=f"attention heads. Default, by the width: {HEADS}"
-    )
-    parser.add_argument(
-        "--image_size", type=int, help="another input size; the position embeddings are resized"
-    )
-    options = parser.parse_args(argv)
-    source = pathlib.Path(options.source)
-    if source.is_dir() or source.suffix == ".keras":
-        given = [
-            n for n in ("weights", "num_heads", "image_size") if getattr(options, n) is not None
-        ]
-        if given:
-            raise ValueError(
-                f"--{given[0]} is for reading PyTorch files; {options.source} is none."
-            )
-        names = to_torch(options.source, options.output, options.release)
-        print(f"{len(names)} weights: {options.output}")
-        return
-    about = from_torch(
-        options.source,
-        options.output,
-        options.weights,
-        options.release,
-        options.num_heads,
-        options.image_size,
-    )
-    encoder = pathlib.Path(options.output) / "encoder.keras"
-    if about["left_out"]:
-        print(f"Left out: {', '.join(about['left_out'])}")
-    print(f"{about['num_heads']} attention heads, which the file does not say (--num_heads).")
-    if about["kind"] == "start":
-        print(
-            "One class token became two, so its outputs are not the source's: train it first.\n"
-            f"Encoder: {encoder}\nNext:    python train.py --set=initial_encoder={encoder} ..."
-        )
-        return
-    if about["kind"] == "network":
-        print(f"Rotations count as in the authors' release of {about['release']} (--release).")
-        print(f"Network: {encoder.with_name('network.keras')}")
-    if about["kind"] == "classifier":
-        print(f"Classes: {encoder.with_name('classifier.keras')}")
-    print(f"Encoder: {encoder}\nNext:    python evaluate.py --run={encoder.parent} --dataset=...")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"sit_keras.convert: {error}")

@@ -1,4 +1,4 @@
-"""Files of PyTorch weights, read without running anything that is in them, and written."""
+"""Reads and writes files of PyTorch weights, without running anything that is in them."""
 
 import argparse
 import os
@@ -7,11 +7,12 @@ import typing
 
 import numpy as np
 
+from sit_keras.config.extras import MissingPackage, import_package, install
+
 # Before this release, `weights_only` could be got around (CVE-2025-32434).
 SAFE_TORCH = (2, 6)
 # What wrappers put before the names of weights, from the outside in.
 PREFIXES = ("_orig_mod.", "module.", "backbone.")
-INSTALL = "pip install 'torch>=2.6' safetensors"
 
 
 def read(path: str | os.PathLike) -> dict[str, typing.Any]:
@@ -21,11 +22,12 @@ def read(path: str | os.PathLike) -> dict[str, typing.Any]:
         path: of the file.
 
     Returns:
-        What was saved, with arrays in place of tensors (those of fewer bits as float32).
+        The content, with arrays in place of tensors (those of fewer bits as float32).
 
     Raises:
-        ValueError: if the file is not there, is damaged, or is a pickle that wants to do more than
-            hold weights, none of which is run; or if the library that reads it is not installed.
+        ValueError: if the file is not there, is damaged, or is a pickle that would do more than
+            hold weights; nothing in it is run.
+        MissingPackage: if the library that reads it is not installed.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -33,8 +35,8 @@ def read(path: str | os.PathLike) -> dict[str, typing.Any]:
     load = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
         return load(path)
-    except ImportError as error:
-        raise ValueError(f"Reading {path} needs a library that is not here: {INSTALL}") from error
+    except MissingPackage:
+        raise
     except Exception as error:  # a damaged file makes the readers raise whatever there is
         raise ValueError(
             f"{path} was refused, and nothing in it was run: it is damaged, or holds more than "
@@ -93,38 +95,31 @@ def write(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
         state: arrays by name.
 
     Raises:
-        ValueError: if the library that writes it is not installed.
+        MissingPackage: if the library that writes it is not installed.
     """
     path = pathlib.Path(path)
     aside = path.with_name(f".writing-{path.name}")
     state = {name: np.ascontiguousarray(array) for name, array in state.items()}
-    try:
-        if path.suffix == ".safetensors":
-            import safetensors.numpy
-
-            safetensors.numpy.save_file(state, aside)
-        else:
-            import torch
-
-            # From a copy: arrays of Keras are read-only, tensors are not.
-            tensors = {name: torch.tensor(array) for name, array in state.items()}
-            torch.save({"model": tensors}, aside)
-    except ImportError as error:
-        raise ValueError(f"Writing {path} needs a library that is not here: {INSTALL}") from error
+    if path.suffix == ".safetensors":
+        import_package("safetensors.numpy").save_file(state, aside)
+    else:
+        torch = import_package("torch")
+        # From a copy: arrays of Keras are read-only, tensors are not.
+        tensors = {name: torch.tensor(array) for name, array in state.items()}
+        torch.save({"model": tensors}, aside)
     os.replace(aside, path)
 
 
 def _read_safetensors(path):
-    import safetensors.numpy
-
-    return _to_arrays(safetensors.numpy.load_file(path))
+    return _to_arrays(import_package("safetensors.numpy").load_file(path))
 
 
 def _read_torch(path):
-    import torch
-
+    torch = import_package("torch")
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
-        raise ImportError(f"PyTorch {torch.__version__} cannot read files safely")
+        raise MissingPackage(
+            f"PyTorch {torch.__version__} cannot read files safely: {install('torch')} --upgrade"
+        )
     # The authors' checkpoints keep the arguments of their command, which are plain values.
     with torch.serialization.safe_globals([argparse.Namespace]):
         return _to_arrays(torch.load(path, map_location="cpu", weights_only=True))

@@ -1,4 +1,4 @@
-"""Weights under the authors' PyTorch names, into this project's models and back.
+"""Puts weights under the authors' PyTorch names into this package's models, and back.
 
 Shapes: p patch side, C channels, D width. PyTorch keeps linear weights as (out, in), convolutions
 as (out, in, p, p) and transposed convolutions as (in, out, p, p).
@@ -9,15 +9,16 @@ import typing
 import keras
 import numpy as np
 
-from sit_keras.config.network import NUM_CHANNELS
-from sit_keras.models.backbone import SiTEncoder
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import ClassifierHead
+from sit_keras.models.heads import HEADS
 
 # What makes up an encoder; whatever else a checkpoint holds are heads of some kind.
 _ENCODER = (
     "patch_embed.", "rot_token", "contrastive_token", "cls_token", "reg_token", "pos_embed",
     "norm_pre.", "blocks.", "norm.",
 )  # fmt: skip
-# The authors' names of what the weighting learns.
+# The authors' names of the learned weights of the tasks.
 SCALARS = {"recons_w": "reconstruction", "rot_w": "rotation", "contrastive_w": "contrastive"}
 
 
@@ -34,8 +35,8 @@ def load_state(model: keras.Model, state: dict[str, np.ndarray]) -> list[str]:
     """Puts weights under the authors' PyTorch names into a model, in place.
 
     Args:
-        model: an encoder, the SSL model of `build_ssl_model`, a classifier of `build_classifier`
-            without hidden layers, or a `SiTPretrainer`.
+        model: a SiTBackbone, a model of `build_pretext_network`, a SiTPretrainer, or a
+            SiTImageClassifier without hidden layers.
         state: dict from name to array.
 
     Returns:
@@ -59,8 +60,8 @@ def load_state(model: keras.Model, state: dict[str, np.ndarray]) -> list[str]:
         "not finite": [name for name, array in found.items() if not np.isfinite(array).all()],
     }
     if any(problems.values()):
-        said = "; ".join(f"{what}: {_some(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"These weights do not fit {model.name} ({said}).")
+        reasons = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+        raise ValueError(f"These weights do not fit {model.name} ({'; '.join(reasons)}).")
     for name, entry in fitting.items():
         entry.variable.assign(entry.to_keras(found[name].astype(np.float32)))
     return others
@@ -86,8 +87,8 @@ def _torch_shape(entry):
 
 def entries(model: keras.Model) -> typing.Iterator[Entry]:
     """Yields each weight of a model with its PyTorch name and layout, see `load_state`."""
-    if isinstance(model, SiTEncoder):
-        yield from _encoder_entries(model)
+    if isinstance(model, SiTBackbone):
+        yield from _backbone_entries(model)
     elif hasattr(model, "weighting"):  # a SiTPretrainer, which only TensorFlow has
         yield from entries(model.network)
         for name, task in SCALARS.items():
@@ -100,21 +101,34 @@ def entries(model: keras.Model) -> typing.Iterator[Entry]:
                     lambda log_alpha: 2 * log_alpha.reshape(1),
                 )
     else:
-        encoder = model.get_layer("sit_encoder")
-        yield from _encoder_entries(encoder)
-        if any(layer.name == "classifier" for layer in model.layers):
-            yield from _classifier_entries(model.get_layer("classifier"))
-            return
-        yield from _linear("rot_head", model.get_layer("rotation"))
-        yield from _linear("contrastive_head", model.get_layer("contrastive"))
-        head, p = model.get_layer("reconstruction"), encoder.config.patch_size
-        yield Entry(
-            "convTrans.weight",
-            head.kernel,
-            lambda w: w.transpose(0, 2, 3, 1).reshape(w.shape[0], -1),
-            lambda k: k.reshape(-1, p, p, NUM_CHANNELS).transpose(0, 3, 1, 2),
-        )
-        yield _same("convTrans.bias", head.bias)
+        backbone = _layer(model, SiTBackbone)
+        if backbone is None:
+            raise ValueError(
+                f"{model.name} is a {type(model).__name__} without a SiTBackbone: give an encoder, "
+                "or a network or a classifier on one."
+            )
+        yield from _backbone_entries(backbone)
+        head = _layer(model, ClassifierHead)
+        yield from _pretext_entries(model) if head is None else _classifier_entries(head)
+
+
+def _layer(model, kind):
+    """Returns the layer of a kind, or None."""
+    return next((layer for layer in model.layers if isinstance(layer, kind)), None)
+
+
+def _pretext_entries(network) -> typing.Iterator[Entry]:
+    yield from _linear("rot_head", network.get_layer(HEADS["rotation"]))
+    yield from _linear("contrastive_head", network.get_layer(HEADS["contrastive"]))
+    head = network.get_layer(HEADS["reconstruction"])
+    p, channels = head.patch_size, head.num_channels
+    yield Entry(
+        "convTrans.weight",
+        head.kernel,
+        lambda w: w.transpose(0, 2, 3, 1).reshape(w.shape[0], -1),
+        lambda k: k.reshape(-1, p, p, channels).transpose(0, 3, 1, 2),
+    )
+    yield _same("convTrans.bias", head.bias)
 
 
 def _classifier_entries(head) -> typing.Iterator[Entry]:
@@ -123,33 +137,34 @@ def _classifier_entries(head) -> typing.Iterator[Entry]:
             f"A classifier with a hidden layer of {head.hidden_dim} has no names here: give the "
             "encoder.keras beside it."
         )
-    for name, token in (("rot_head", "rotation"), ("contrastive_head", "contrastive")):
+    names = ("rot_head", "contrastive_head")
+    for name, token in zip(names, ClassifierHead.tokens, strict=True):
         yield from _linear(name, head.heads[token].get_layer("logits"))
 
 
-def _encoder_entries(encoder) -> typing.Iterator[Entry]:
-    p = encoder.config.patch_size
-    embedding = encoder.get_layer("patch_embedding")
+def _backbone_entries(backbone) -> typing.Iterator[Entry]:
+    p, channels = backbone.patch_size, backbone.image_shape[-1]
+    embedding = backbone.get_layer("patch_embedding")
     yield Entry(
         "patch_embed.proj.weight",
         embedding.kernel,
         lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]),
-        lambda k: k.reshape(p, p, NUM_CHANNELS, -1).transpose(3, 2, 0, 1),
+        lambda k: k.reshape(p, p, channels, -1).transpose(3, 2, 0, 1),
     )
     yield _same("patch_embed.proj.bias", embedding.bias)
-    prefix = encoder.get_layer("prefix_tokens")
+    prefix = backbone.get_layer("prefix_tokens")
     yield _same("rot_token", prefix.rotation_token)
     yield _same("contrastive_token", prefix.contrastive_token)
     yield _same("pos_embed", prefix.positions)
-    for i in range(encoder.config.num_layers):
-        block = encoder.get_layer(f"block_{i}")
+    for i in range(backbone.num_layers):
+        block = backbone.get_layer(f"block_{i}")
         yield from _norm(f"blocks.{i}.norm1", block.attention_norm)
         yield from _linear(f"blocks.{i}.attn.qkv", block.attention.qkv)
         yield from _linear(f"blocks.{i}.attn.proj", block.attention.projection)
         yield from _norm(f"blocks.{i}.norm2", block.mlp_norm)
         yield from _linear(f"blocks.{i}.mlp.fc1", block.mlp_in)
         yield from _linear(f"blocks.{i}.mlp.fc2", block.mlp_out)
-    yield from _norm("norm", encoder.get_layer("norm"))
+    yield from _norm("norm", backbone.get_layer("norm"))
 
 
 def _same(name, variable):

@@ -3,9 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
-import sys
 
-import keras
 import numpy as np
 from absl import logging
 
@@ -123,6 +121,8 @@ def _load_split(root: pathlib.Path, class_names: tuple[str, ...], strict: bool) 
 def _find_broken(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
     """Decodes every file once, since a truncated one only shows at its end."""
 
+    from tqdm import tqdm  # which the client goes without
+
     def reason(file):
         try:
             read_image(file)
@@ -130,11 +130,7 @@ def _find_broken(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
             return str(error)
         return None
 
-    bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stdout.isatty()))
-    broken = {}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for done, (file, why) in enumerate(zip(files, pool.map(reason, files), strict=True), 1):
-            bar.update(done)
-            if why is not None:
-                broken[file] = why
-    return broken
+        # A bar only where the standard error is a terminal.
+        reasons = tqdm(pool.map(reason, files), total=len(files), unit=" images", disable=None)
+        return {file: why for file, why in zip(files, reasons, strict=True) if why is not None}

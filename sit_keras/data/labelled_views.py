@@ -4,61 +4,62 @@ Shapes: B batch, S side, K classes.
 """
 
 import dataclasses
-import typing
 
 import tensorflow as tf
 
 from sit_keras.augment import operations, rand_augment, sampling
+from sit_keras.augment.crops import CROP_NUMBERS, random_crops
+from sit_keras.augment.random import normal, random_bits, uniform
 from sit_keras.config.finetune import FinetuneConfig
-from sit_keras.config.settings import ViewConfig
+from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import map_plainly, step_rows, step_views
-from sit_keras.data.views import CroppedViews
+from sit_keras.data.pipeline import map_plainly, step_parts, step_rows
 
-# Independent streams of random numbers within a step, beside the crops'.
-_ROUNDS, _ERASE, _NOISE, _MIX, _BETA = range(10, 15)
+# Independent streams of random numbers within a step.
+_CROP, _ROUNDS, _ERASE, _NOISE, _MIX = range(16, 21)
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentedViews(CroppedViews):
+class AugmentedViews:
     """Makes one augmented view of each image: crop, flip, RandAugment, erasing.
 
     Args:
-        size: int. Side S of the views in pixels.
+        image_size: int. Side S of the views in pixels.
         config: FinetuneConfig.
+        preprocessing: PreprocessingConfig. How the views are normalised.
     """
 
-    size: int
+    image_size: int
     config: FinetuneConfig
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
 
-    num_views: typing.ClassVar[int] = 1
+    def crop(self, images: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Returns random crops (B, S, S, 3) float32 in [0, 1] of images (B, H, W, 3) uint8."""
+        uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)[:, None]
+        pixels = operations.unit_pixels(images)
+        return random_crops(pixels, uniforms, self.config.views, self.image_size)[:, 0]
 
-    @property
-    def views(self) -> ViewConfig:
-        """How crops are drawn."""
-        return self.config.views
-
-    @property
-    def seed(self) -> int:
-        """Of everything drawn."""
-        return self.config.seed
+    def crop_one(self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """Returns the crop (S, S, 3) that `crop` makes of an image (H, W, 3) at this position."""
+        return self.crop(image[None], step, tf.reshape(position, (1,)))[0]
 
     def finish(self, crops: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns views (B, S, S, 3) float32, normalised, of crops (B, 1, S, S, 3) in [0, 1]."""
-        x, config = crops[:, 0], self.config
-        batch = tf.shape(x)[0]
-        shape = (batch, config.rand_augment, rand_augment.ROUND_NUMBERS)
-        uniforms = self.uniforms(step, _ROUNDS, shape)
-        for turn in range(config.rand_augment):
-            drawn = rand_augment.draw_round(uniforms[:, turn], config.magnitude)
-            x = rand_augment.apply_round(x, *drawn)
-        x = operations.normalize(x)
+        """Returns views (B, S, S, 3) float32, normalised, of crops (B, S, S, 3) in [0, 1]."""
+        x, config = crops, self.config
+        positions = tf.range(tf.shape(x)[0])
+        count = config.rand_augment * rand_augment.ROUND_NUMBERS
+        uniforms = self._uniforms(step, _ROUNDS, positions, count)
+        for part in tf.split(uniforms, config.rand_augment, axis=1) if count else ():
+            x = rand_augment.apply_round(x, *rand_augment.draw_round(part, config.magnitude))
+        x = operations.normalize(x, self.preprocessing.mean, self.preprocessing.std)
         if config.erasing > 0:
-            uniforms = self.uniforms(step, _ERASE, (batch, sampling.ERASE_NUMBERS))
-            box, active = sampling.erased_box(uniforms, self.size, config.erasing)
-            noise = tf.random.stateless_normal(tf.shape(x), self.stream(step, _NOISE), alg="philox")
+            uniforms = self._uniforms(step, _ERASE, positions, sampling.ERASE_NUMBERS)
+            box, active = sampling.erased_box(uniforms, self.image_size, config.erasing)
+            pixels = self.image_size**2 * 3
+            bits = random_bits(config.seed, step, _NOISE, positions, (pixels + 1) // 2)
+            noise = tf.reshape(normal(bits)[:, :pixels], tf.shape(x))
             x = operations.fill_blocks(x, box[:, None], active[:, None], noise)
-        return tf.ensure_shape(x, (None, self.size, self.size, 3))
+        return tf.ensure_shape(x, (None, self.image_size, self.image_size, 3))
 
     def mix(
         self, images: tf.Tensor, targets: tf.Tensor, step: tf.Tensor
@@ -74,37 +75,45 @@ class AugmentedViews(CroppedViews):
         targets = (1.0 - smoothing) * targets + smoothing / targets.shape[1]
         if not (config.mixup or config.cutmix):
             return images, targets
-        coin, *centre = tf.unstack(self.uniforms(step, _MIX, (3,)))
+        bits = random_bits(config.seed, step, _MIX, tf.range(1), 5)[0]
+        coin, *centre = tf.unstack(uniform(bits[:3]))
         cuts = coin < (0.5 if config.mixup and config.cutmix else float(config.cutmix > 0))
         concentration = tf.where(cuts, float(config.cutmix), float(config.mixup))
-        gammas = tf.random.stateless_gamma((2,), self.stream(step, _BETA), concentration)
-        share = gammas[0] / tf.reduce_sum(gammas)  # of the Beta law
+        seed = tf.bitcast(bits[3:], tf.int32)
+        gammas = tf.random.stateless_gamma((2,), seed, concentration)
+        share = gammas[0] / tf.reduce_sum(gammas)  # of the Beta distribution
         weight = tf.where(cuts, 1.0, share)
-        box = sampling.cut_box(tf.stack(centre), self.size, tf.where(cuts, share, 1.0))
+        box = sampling.cut_box(tf.stack(centre), self.image_size, tf.where(cuts, share, 1.0))
         return operations.mix(images, targets, weight, box)
+
+    def _uniforms(self, step, stream, positions, count):
+        return uniform(random_bits(self.config.seed, step, stream, positions, count))
 
 
 def labelled_views(
     images: ImageSet, views: AugmentedViews, batch_size: int, start_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns the training batches of steps `start_step` to `end_step`, as of `step_views`.
+    """Returns the training batches of steps `start_step` to `end_step`, as of `step_images`.
 
     Args:
         images: ImageSet, all labelled.
         views: AugmentedViews.
-        batch_size, start_step, end_step: as for `step_views`.
+        batch_size, start_step, end_step: as for `step_images`.
 
     Returns:
         A dataset of pairs: views (B, S, S, 3) and targets (B, K), float32 both.
     """
     labels, num_classes = tf.constant(images.class_labels()), len(images.class_names)
-    rows_of = step_rows(len(images), batch_size, views.seed)
-    steps = tf.data.Dataset.range(start_step, end_step)
-    augmented = step_views(images, views, batch_size, start_step, end_step)
+    seed = views.config.seed
+    rows_of = step_rows(len(images), batch_size, seed)
+    parts = step_parts(
+        images, views.crop_one, views.image_size, seed, batch_size, start_step, end_step
+    )
+    positions = tf.range(batch_size)
 
-    def mix(step, batch):
-        targets = tf.one_hot(tf.gather(labels, rows_of(step)), num_classes)  # (B, K)
-        return views.mix(batch, targets, step)
+    def augment(step, first, items):
+        crops = views.crop(items, step, positions) if images.in_memory else items
+        targets = tf.one_hot(tf.gather(labels, rows_of(step, positions)), num_classes)  # (B, K)
+        return views.mix(views.finish(crops, step), targets, step)
 
-    batches = map_plainly(tf.data.Dataset.zip(steps, augmented), mix)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return map_plainly(parts, augment).prefetch(tf.data.AUTOTUNE)

@@ -1,130 +1,175 @@
-"""tf.data pipelines: batches of views for training, plain images for evaluation.
+"""tf.data pipelines: images of each step for training, normalised images for evaluation.
 
-Shapes: B batch, S side, H W C image.
+Shapes: B batch, b a device's share of it, S side, H W C image.
 """
 
+import dataclasses
 import os
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.augment import operations
+from sit_keras.augment.operations import unit_pixels
+from sit_keras.augment.pretext import TwoViews
 from sit_keras.data.images import ImageSet
 from sit_keras.data.reading import read_image
-from sit_keras.data.views import CroppedViews, TwoViews, centre_view, unit_pixels
+from sit_keras.models.preprocessing import ImagePreprocessing
 
 # A crop of 8 % of the area is 28 % of the side, so files are read at up to four times the size
 # wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
 _READ_SCALE = 4
 
+# (image (H, W, C), step, position in the global batch) -> crops of one size.
+CropOne = typing.Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
-def pair_views(
-    dataset: tf.data.Dataset, two_views: TwoViews, batch_size: int | None = None
-) -> tf.data.Dataset:
-    """Turns a user's own dataset of images into batches of views for `SiTPretrainer.fit`.
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which part of each batch a process makes: that of `local` devices out of `count`.
 
     Args:
-        dataset: yields batches (B, H, W, 3) of one size, or single images (H, W, 3) of any size;
-            uint8, or float in [0, 1].
-        two_views: TwoViews.
-        batch_size: int. Needed for single images.
-
-    Returns:
-        A dataset of the dicts of `TwoViews.__call__`.
-
-    Raises:
-        ValueError: if the elements are not images, or the batch size is missing or superfluous.
+        first: int. The number of the first of this process' devices among all.
+        local: int. How many devices this process has.
+        count: int. How many devices share a batch.
     """
-    spec = dataset.element_spec
-    rank = spec.shape.rank if isinstance(spec, tf.TensorSpec) else None
-    if rank not in (3, 4) or spec.shape[-1] not in (3, None):
-        raise ValueError(
-            "Expected a dataset of images (H, W, 3) or of batches (B, H, W, 3), without labels; "
-            f"received elements {spec}. Map it to its images first."
-        )
-    if rank == 4:
-        if batch_size is not None:
-            raise ValueError("The dataset is batched already: leave batch_size out.")
-        batches = map_plainly(dataset.enumerate(), lambda step, images: two_views(images, step))
-        return batches.prefetch(tf.data.AUTOTUNE)
-    if batch_size is None:
-        raise ValueError("The dataset yields single images: give batch_size.")
 
-    def crop(index, image):
-        step, position = index // batch_size, index % batch_size
-        return two_views.crop_one(image, step, position, batch_size)
-
-    crops = map_plainly(dataset.enumerate(), crop)
-    return _finish_batches(crops, two_views, batch_size, 0)
+    first: int = 0
+    local: int = 1
+    count: int = 1
 
 
-def step_views(
+WHOLE = Shard()
+
+
+def step_images(
     images: ImageSet,
-    views: CroppedViews,
+    two_views: TwoViews,
     batch_size: int,
     start_step: int,
     end_step: int,
     shuffle: bool = True,
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
-    """Returns the views of steps `start_step` to `end_step`, each a pure function of its number.
+    """Returns the images of steps `start_step` to `end_step`, for a `SiTPretrainer` to view.
 
     Args:
         images: ImageSet.
-        views: TwoViews, or other views.
-        batch_size: int. The images left over at the end of an epoch wait for the next one.
+        two_views: TwoViews. Crops images of mixed sizes; its seed orders the images.
+        batch_size: int. Of the global batch. The images left over at the end of an epoch wait for
+            the next one.
         start_step, end_step: int. `start_step` counts from the beginning of the run.
         shuffle: bool. A new order each epoch.
+        shard: Shard. One batch for each of its devices, in turn.
 
     Returns:
-        A dataset of what the views return for each of `end_step - start_step` batches.
+        A dataset of images (b, H, W, C) uint8, or of pairs of crops (b, 2, S, S, C) uint8 where the
+        images are files of any size.
 
     Raises:
         ValueError: if there are fewer images than one batch holds.
     """
-    rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
-    steps = tf.data.Dataset.range(start_step, end_step)
+    parts = step_parts(
+        images, two_views.crop_one, two_views.image_size, two_views.seed, batch_size,
+        start_step, end_step, shuffle, shard,
+    )  # fmt: skip
+    return map_plainly(parts, lambda step, first, items: items).prefetch(tf.data.AUTOTUNE)
+
+
+def step_views(
+    images: ImageSet,
+    two_views: TwoViews,
+    batch_size: int,
+    start_step: int,
+    end_step: int,
+    shuffle: bool = True,
+    shard: Shard = WHOLE,
+) -> tf.data.Dataset:
+    """Returns the views of steps `start_step` to `end_step`, made in the pipeline.
+
+    They are those that `SiTPretrainer` makes of `step_images` at these steps.
+
+    Args and errors are those of `step_images`.
+
+    Returns:
+        A dataset of the dicts of `TwoViews`.
+    """
+    parts = step_parts(
+        images, two_views.crop_one, two_views.image_size, two_views.seed, batch_size,
+        start_step, end_step, shuffle, shard,
+    )  # fmt: skip
+    make = tf.function(two_views, jit_compile=True, autograph=False)
+    views = map_plainly(parts, lambda step, first, items: make(items, step, first))
+    return views.prefetch(tf.data.AUTOTUNE)
+
+
+def step_parts(
+    images: ImageSet,
+    crop_one: CropOne,
+    image_size: int,
+    seed: int,
+    batch_size: int,
+    start_step: int,
+    end_step: int,
+    shuffle: bool = True,
+    shard: Shard = WHOLE,
+) -> tf.data.Dataset:
+    """Returns what a step works on, for each step and each device of the shard.
+
+    Args:
+        images, batch_size, start_step, end_step, shuffle, shard: as for `step_images`.
+        crop_one: cuts images of mixed sizes to one size.
+        image_size: int. Side of the crops in pixels, for which files are read.
+        seed: int. Of the order of the images.
+
+    Returns:
+        A dataset of (step, position of the first image in the global batch, images or crops).
+    """
+    share = batch_size // shard.count
+    rows_of = step_rows(len(images), batch_size, seed, shuffle)
+    numbers = tf.data.Dataset.range(start_step * shard.local, end_step * shard.local)
+
+    def place(number):
+        step, device = number // shard.local, shard.first + number % shard.local
+        return step, tf.cast(device * share, tf.int32)
+
+    places = map_plainly(numbers, place)
+    items = tf.constant(images.items)
+    rows = tf.range(share, dtype=tf.int32)
     if images.in_memory:
-        pixels = tf.constant(images.items)
-        batches = map_plainly(steps, lambda step: views(tf.gather(pixels, rows_of(step)), step))
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return map_plainly(
+            places,
+            lambda step, first: (step, first, tf.gather(items, rows_of(step, first + rows))),
+        )
 
-    paths = tf.constant(images.items)
-
-    def one_by_one(step):
-        rows = tf.gather(paths, rows_of(step))
-        places = tf.range(batch_size, dtype=tf.int64)
-        return tf.data.Dataset.from_tensor_slices((tf.fill((batch_size,), step), places, rows))
+    def one_by_one(step, first):
+        positions = first + rows
+        paths = tf.gather(items, rows_of(step, positions))
+        return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        return views.crop_one(read_tensor(path, views.size), step, position, batch_size)
+        return crop_one(read_tensor(path, image_size), step, position)
 
-    crops = map_plainly(steps.flat_map(one_by_one), crop)
-    dataset = _finish_batches(crops, views, batch_size, start_step)
-    return dataset.apply(tf.data.experimental.assert_cardinality(max(0, end_step - start_step)))
+    crops = map_plainly(places.flat_map(one_by_one), crop).batch(share, drop_remainder=True)
+    parts = tf.data.Dataset.zip(places, crops)
+    return map_plainly(parts, lambda place, items: (*place, items))
 
 
 def step_rows(
     num_images: int, batch_size: int, seed: int, shuffle: bool = True
-) -> typing.Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what tells which images (B,) int64 a step takes; arguments as for `step_views`."""
+) -> typing.Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns what tells which images (b,) int64 a step has at positions (b,) of its batch."""
     steps_per_epoch = count_steps(num_images, batch_size)
 
-    def rows_of(step):
+    def rows_of(step, positions):
         epoch, batch = step // steps_per_epoch, step % steps_per_epoch
-        rows = batch * batch_size + tf.range(batch_size, dtype=tf.int64)
+        rows = batch * batch_size + tf.cast(positions, tf.int64)
         if not shuffle:
             return rows
         key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch]), tf.uint32)
         return tf.random.experimental.index_shuffle(rows, key, num_images - 1)
 
     return rows_of
-
-
-def _finish_batches(crops, two_views, batch_size, start_step):
-    batches = crops.batch(batch_size, drop_remainder=True).enumerate(start_step)
-    views = map_plainly(batches, lambda step, batch: two_views.finish(batch, step))
-    return views.prefetch(tf.data.AUTOTUNE)
 
 
 def map_plainly(dataset: tf.data.Dataset, function: typing.Callable) -> tf.data.Dataset:
@@ -146,40 +191,41 @@ def count_steps(num_images: int, batch_size: int) -> int:
     return num_images // batch_size
 
 
-def read_tensor(path: tf.Tensor, size: int) -> tf.Tensor:
-    """Reads a file inside of tf.data for views of `size` pixels: string -> (H, W, 3) uint8."""
+def read_tensor(path: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Reads a file inside of tf.data for views of `image_size` pixels: (H, W, 3) uint8."""
     image = tf.numpy_function(
-        lambda p: read_image(os.fsdecode(p), _READ_SCALE * size), [path], tf.uint8
+        lambda p: read_image(os.fsdecode(p), _READ_SCALE * image_size), [path], tf.uint8
     )
     return tf.ensure_shape(image, (None, None, 3))
 
 
 def eval_batches(
-    images: ImageSet, size: int, eval_crop: float, batch_size: int = 256
+    images: ImageSet, preprocessing: ImagePreprocessing, batch_size: int = 256
 ) -> tf.data.Dataset:
-    """Returns normalised images for evaluation: the centre crop, resized.
+    """Returns normalised images for evaluation.
 
     Args:
         images: ImageSet.
-        size: int. Side of the result in pixels.
-        eval_crop: float. Share of the image's short side that is kept (0.875 = 224 / 256).
+        preprocessing: ImagePreprocessing, such as `ImagePreprocessing.of(backbone)`.
         batch_size: int.
 
     Returns:
-        A dataset of (B, S, S, 3) float32 batches; the last may be smaller.
+        A dataset of (B, h, w, C) float32 batches in the size of the backbone; the last may be
+        smaller.
     """
 
-    def centre_crop(batch):
-        return operations.normalize(centre_view(unit_pixels(batch), size, eval_crop))
+    def prepare(batch):
+        return preprocessing.normalize(preprocessing.centre(unit_pixels(batch)))
 
+    image_size = max(preprocessing.image_shape[:2])
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = tf.constant(images.items)
     if images.in_memory:
         batches = map_plainly(
-            dataset.batch(batch_size), lambda rows: centre_crop(tf.gather(items, rows))
+            dataset.batch(batch_size), lambda rows: prepare(tf.gather(items, rows))
         )
     else:
         batches = map_plainly(
-            dataset, lambda row: centre_crop(read_tensor(items[row], size)[None])[0]
+            dataset, lambda row: prepare(read_tensor(items[row], image_size)[None])[0]
         ).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

@@ -5,14 +5,12 @@ import os
 import pathlib
 
 import numpy as np
-import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from sit_keras.config.extras import import_package
 from sit_keras.data.folder import count_images, load_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
-from sit_keras.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
-from sit_keras.data.tiny_imagenet import TinyImagenet, find_manual_dir
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
 TFDS_SPLITS = {
@@ -58,6 +56,7 @@ def load_source(
 
     Raises:
         ValueError: for an unknown name, or data that are not there.
+        MissingPackage: if TensorFlow Datasets is needed and not installed.
     """
     if name == "digits":
         return _load_digits()
@@ -103,14 +102,18 @@ def _load_digits() -> Source:
     return Source("digits", images.take(np.sort(train)), images.take(np.sort(test)))
 
 
-def _prepared_builder(name, data_dir, download) -> tfds.core.DatasetBuilder:
+def _prepared_builder(name, data_dir, download):
     if name not in TFDS_SPLITS:
         raise ValueError(f"Unknown dataset {name!r}: choose one of {', '.join(DATASETS)}.")
+    tfds = import_package("tensorflow_datasets")
+    import_package("importlib_resources")  # TFDS needs it and does not say so
     data_dir = pathlib.Path(data_dir or DEFAULT_DATA_DIR).expanduser()
     if name == "tiny_imagenet":
-        builder = TinyImagenet(data_dir=data_dir)
-        manual_dir = find_manual_dir(data_dir)
-        hint = f", or put {TINY_IMAGENET_FOLDER} (the folder or the zip file) into {data_dir}"
+        from sit_keras.data import tiny_imagenet  # its class needs TFDS
+
+        builder = tiny_imagenet.TinyImagenet(data_dir=data_dir)
+        manual_dir = tiny_imagenet.find_manual_dir(data_dir)
+        hint = f", or put {tiny_imagenet.FOLDER} (the folder or the zip file) into {data_dir}"
     else:
         builder = tfds.builder(name, data_dir=data_dir)
         manual_dir, hint = None, ""
@@ -126,7 +129,7 @@ def _prepared_builder(name, data_dir, download) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _read_split(builder: tfds.core.DatasetBuilder, split: str) -> ImageSet:
+def _read_split(builder, split: str) -> ImageSet:
     data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
     labels = np.asarray(data["label"]).astype(np.int64)
     labels = np.where(labels < 0, NO_LABEL, labels)

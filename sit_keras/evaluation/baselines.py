@@ -1,44 +1,49 @@
-"""Was the pre-training worth it: the encoder against an untrained one and against raw pixels."""
+"""Compares an encoder with its baselines: the same network untrained, and raw pixels."""
 
-import keras
+import dataclasses
+
 import numpy as np
 
 from sit_keras.data.images import ImageSet
 from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
 from sit_keras.evaluation.knn import knn_accuracy
 from sit_keras.evaluation.linear import fit_heads
-from sit_keras.models.backbone import SiTEncoder, build_encoder
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.seeding import seeded
 from sit_keras.runs.results import KINDS
 
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
-
-
 NEIGHBOURS = 20
 
 
-def judge(
-    encoder: SiTEncoder, train: ImageSet, test: ImageSet, eval_crop: float, seed: int
+def compare_with_baselines(
+    encoder: SiTBackbone, train: ImageSet, test: ImageSet, seed: int
 ) -> dict:
-    """Probes three kinds of features: the encoder's, an untrained encoder's, and the pixels.
+    """Classifies images by an encoder's features, by an untrained encoder's, and by raw pixels.
 
     Args:
-        encoder: SiTEncoder.
+        encoder: SiTBackbone.
         train, test: ImageSet, all labelled.
-        eval_crop: float. See `ViewConfig`.
-        seed: int. Of the untrained encoder's weights and of the probe's own split.
+        seed: int. Of the untrained encoder's weights, and of the images that the linear probe
+            holds out to choose its penalty.
 
     Returns:
-        A dict: the numbers of images, and `linear_accuracy` and `knn_accuracy`, each a dict from
-        `trained`, `untrained` and `pixels` to a share in [0, 1].
+        A dict of `probe_train_images`, `probe_test_images` and `num_classes`, and of
+        `linear_accuracy` and `knn_accuracy`, each a dict from `trained`, `untrained` and `pixels`
+        to a share in [0, 1].
     """
-    keras.utils.set_random_seed(seed)
-    trained, untrained = FrozenFeatures(encoder), FrozenFeatures(build_encoder(encoder.config))
-    pixel_size = min(MAX_PIXEL_SIZE, encoder.config.square_size)
+    with seeded(seed):
+        untrained_encoder = encoder.clone()
+    trained, untrained = FrozenFeatures(encoder), FrozenFeatures(untrained_encoder)
+    height, width, channels = encoder.image_shape
+    shape = min(MAX_PIXEL_SIZE, height), min(MAX_PIXEL_SIZE, width), channels
+    preprocessing = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
     kinds = {
-        "trained": lambda images: head_features(trained.of(images, eval_crop)),
-        "untrained": lambda images: head_features(untrained.of(images, eval_crop)),
-        "pixels": lambda images: {"pixels": pixel_features(images, pixel_size, eval_crop)},
+        "trained": lambda images: head_features(trained.of(images)),
+        "untrained": lambda images: head_features(untrained.of(images)),
+        "pixels": lambda images: {"pixels": pixel_features(images, preprocessing)},
     }
     labels, test_labels = train.class_labels(), test.class_labels()
     k = min(NEIGHBOURS, len(train))
@@ -57,8 +62,12 @@ def judge(
     }
 
 
-def verdict_table(results: dict) -> str:
-    """Returns what `judge` found as a small table."""
+def baselines_table(results: dict) -> str:
+    """Returns the results of `compare_with_baselines` as a table of text.
+
+    Args:
+        results: as there, with `probe_test_split`, the name of the split of the test images.
+    """
     lines = [
         f"Accuracy on {results['probe_test_images']} {results['probe_test_split']} images "
         f"(chance {1 / results['num_classes']:.1%})      linear probe   nearest neighbours"

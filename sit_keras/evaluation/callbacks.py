@@ -1,4 +1,4 @@
-"""Nearest neighbours after each epoch."""
+"""Nearest-neighbour accuracy after each epoch."""
 
 import keras
 
@@ -7,26 +7,30 @@ from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation.baselines import NEIGHBOURS
 from sit_keras.evaluation.features import FrozenFeatures, select_features
 from sit_keras.evaluation.knn import knn_accuracy
+from sit_keras.models.preprocessing import ImagePreprocessing
 
 
-class Neighbours(keras.callbacks.Callback):
-    """Adds `knn_accuracy` to the epoch's logs: held-out images classified by the training ones.
+class NearestNeighbours(keras.callbacks.Callback):
+    """Adds `knn_accuracy` to the epoch's logs.
+
+    It is the accuracy with which held-out images are classified by their nearest training images
+    in the space of both tokens.
 
     Args:
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
-        size: int. Of the encoder's input in pixels.
-        eval_crop: float. See `ViewConfig`.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet, size: int, eval_crop: float):
+    def __init__(self, train: ImageSet, held_out: ImageSet):
         super().__init__()
         self._labels = train.class_labels(), held_out.class_labels()
-        self._batches = [eval_batches(images, size, eval_crop) for images in (train, held_out)]
+        self._images = train, held_out
 
     def set_model(self, model):
         super().set_model(model)
-        self._features = FrozenFeatures(model.encoder)
+        self._features = FrozenFeatures(model.backbone)
+        preprocessing = ImagePreprocessing.of(model.backbone)
+        self._batches = [eval_batches(images, preprocessing) for images in self._images]
 
     def on_epoch_end(self, epoch, logs=None):
         train, held_out = (

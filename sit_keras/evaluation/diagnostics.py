@@ -1,4 +1,4 @@
-"""Is a representation healthy: collapse, alignment, uniformity.
+"""Representation diagnostics: how far features are spread, and how they change with the view.
 
 Shapes: N images, E features.
 """
@@ -24,7 +24,7 @@ def spread(features: np.ndarray) -> float:
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """Counts the dimensions that are used: exp of the entropy of the singular values' shares.
+    """Measures how many dimensions are used: exp of the entropy of the singular values' shares.
 
     Args:
         features: (N, E) float32.
@@ -43,13 +43,13 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def alignment(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the mean squared distance between unit features of two views of each image.
+    """Measures the mean squared distance between the unit features of two views of each image.
 
     Args:
         first, second: (N, E) float32.
 
     Returns:
-        Between 0, where views do not matter, and 4.
+        Between 0, where the features do not depend on the view, and 4.
 
     Reference:
         Wang and Isola 2020, Understanding Contrastive Representation Learning, equation 1.
@@ -58,10 +58,10 @@ def alignment(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def uniformity(features: np.ndarray) -> float:
-    """Returns the log of the mean of exp(-2 d^2) over pairs of different unit features.
+    """Measures the log of the mean of exp(-2 d^2) over pairs of different unit features.
 
     Args:
-        features: (N, E) float32; memory goes with N^2.
+        features: (N, E) float32; memory grows with N^2.
 
     Returns:
         0 where all are the same; about -4 where they lie evenly on a sphere of many dimensions.

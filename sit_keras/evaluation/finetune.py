@@ -1,4 +1,4 @@
-"""Training a classifier with labels: the whole network, or heads on a frozen encoder.
+"""Trains a classifier with labels: the whole network, or heads on a frozen encoder.
 
 Shapes: B images, G heads side by side, T = 2 tokens, K classes.
 """
@@ -17,7 +17,6 @@ import tensorflow as tf
 from keras import ops
 
 from sit_keras.config.finetune import FinetuneConfig
-from sit_keras.config.network import NUM_CHANNELS
 from sit_keras.config.serialization import to_dict
 from sit_keras.data.images import ImageSet
 from sit_keras.data.labelled_views import AugmentedViews, labelled_views
@@ -25,24 +24,24 @@ from sit_keras.data.pipeline import count_steps
 from sit_keras.data.splits import hold_out
 from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.evaluation.scores import scores
-from sit_keras.models.backbone import SiTEncoder, build_encoder
-from sit_keras.models.classifier import build_classifier
-from sit_keras.models.heads import ClassifierHead
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import ClassifierHead, SiTImageClassifier
 from sit_keras.models.loading import copy_weights
 from sit_keras.models.losses import summed_cross_entropy
 from sit_keras.models.optimizers import PlannedAdamW, cosine_schedule, decays
 from sit_keras.models.precision import precision
-from sit_keras.runs.cached_step import fingerprint, images_fingerprint, once
+from sit_keras.models.seeding import seeded
+from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
 from sit_keras.runs.files import full_disk_explained, write_json
 from sit_keras.runs.log import forget_later_epochs
 from sit_keras.training.checkpoint import Checkpoints
 from sit_keras.training.guards import NonFiniteLoss
-from sit_keras.training.replicas import ReplicaSeed
+from sit_keras.training.replicas import fold_in_replica
 from sit_keras.training.strategy import make_strategy
 
 
 def finetune(
-    encoder: SiTEncoder,
+    encoder: SiTBackbone,
     train: ImageSet,
     test: ImageSet,
     config: FinetuneConfig,
@@ -50,27 +49,29 @@ def finetune(
     strategy: str = "auto",
     labels: dict | None = None,
 ) -> dict:
-    """Trains a classifier from an encoder and tests it once, at the end.
+    """Trains a classifier that starts from an encoder, and tests it once, at the end.
 
-    Finished in this folder it is not done again; cut off, it goes on from its last epoch.
+    If the folder holds the finished training, its results are returned. If it holds an interrupted
+    one, that goes on from its last epoch.
 
     Args:
-        encoder: SiTEncoder. Stays as it is; the training begins from a copy.
+        encoder: SiTBackbone with a square `image_shape`. It is not changed; a copy is trained.
         train, test: ImageSet, all labelled, of the same classes.
         config: FinetuneConfig. A batch larger than the training images is cut to their number.
         folder: gets `classifier.keras`, `encoder.keras`, `log.csv`, `confusion.png`,
             `settings.json` and `results.json`.
         strategy: str. As for `make_strategy`, of one machine.
-        labels: dict or None. What to write to `labels.json`, which tells the training images.
+        labels: dict or None. Written to `labels.json`, to record which training images were used.
 
     Returns:
-        `accuracy`, `per_class`, `confusion`, `new_weights` (what the encoder did not bring) and,
-        if frozen, the `learning_rate` and `weight_decay` chosen, with their `held_out_accuracy`.
+        `accuracy`, `per_class`, `confusion`, `new_weights` (the weights that are not the encoder's)
+        and, if frozen, the `learning_rate` and `weight_decay` that were chosen, with their
+        `held_out_accuracy`.
 
     Raises:
-        ValueError: if the folder holds another training, the classes differ, or frozen training
-            has no held-out image to choose by.
-        OSError: if the disk is full; what was trained is kept.
+        ValueError: if the folder holds another training, the classes differ, the encoder is oblong,
+            or frozen training has no held-out image to choose its head on.
+        OSError: if the disk is full; the last saved epoch is kept.
         NonFiniteLoss: if the loss becomes NaN or infinite.
 
     Reference:
@@ -82,23 +83,30 @@ def finetune(
             f"The classes to train on {train.class_names} are not those to test on "
             f"{test.class_names}."
         )
+    height, width, _ = encoder.image_shape
+    if height != width:
+        raise ValueError(
+            f"Training with labels cuts square crops, and the encoder's image_shape is "
+            f"{encoder.image_shape}: load it with a square one."
+        )
     settings = {
         **to_dict(config),
-        "model": to_dict(encoder.config),
+        "model": encoder.get_config(),
         "encoder": fingerprint(encoder.get_weights()),
         "train_images": len(train),
         "train": images_fingerprint(train),
         "test": images_fingerprint(test),
     }
 
-    def work(path):
+    def compute(path):
         if labels is not None:
             write_json(path / "labels.json", labels)
         return _train_and_test(encoder, train, test, config, path, strategy)
 
     with full_disk_explained(pathlib.Path(folder)):
-        results = once(folder, settings, work)
-    shutil.rmtree(pathlib.Path(folder) / "checkpoints", ignore_errors=True)  # three times a model
+        results = cached_step(folder, settings, compute)
+    # A checkpoint is three times as large as the model, and nothing needs it any more.
+    shutil.rmtree(pathlib.Path(folder) / "checkpoints", ignore_errors=True)
     return results
 
 
@@ -110,7 +118,7 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
         if not len(held_out):
             raise ValueError(
                 f"Frozen training chooses its head on held-out images, and holdout="
-                f"{config.holdout} of {count} leaves none: raise it, or use more labels."
+                f"{config.holdout} of {count} images holds out none: raise it, or use more labels."
             )
     strategy = make_strategy(strategy)
     if strategy.num_replicas_in_sync > len(train):
@@ -120,73 +128,74 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
     config = dataclasses.replace(config, batch_size=batch_size)
     steps = count_steps(len(train), batch_size)
     plans = _head_plans(config)
-    keras.utils.set_random_seed(config.seed)
-    with strategy.scope(), precision(config.precision):
-        body, heads, model = _build(encoder.config, len(train.class_names), config, len(plans))
+    with strategy.scope(), precision(config.precision), seeded(config.seed):
+        body, heads, model = _build(encoder, len(train.class_names), config, len(plans))
         copy_weights(encoder, model)
         if config.frozen:
             body.trainable = False
-        model.compile(_optimizer(model, encoder.config, config, plans, steps), summed_cross_entropy)
-        checkpoints = Checkpoints(model, folder / "checkpoints")
+        model.compile(
+            _optimizer(model, encoder.num_layers, config, plans, steps), summed_cross_entropy
+        )
+        parts = {"network": model, "noise": body.noise.state.value}
+        checkpoints = Checkpoints(model, folder / "checkpoints", parts)
     print(f"{folder}: {len(train)} images, {config.epochs} epochs of {steps} steps.", flush=True)
-    _fit(model, checkpoints, train, encoder.config.square_size, config, steps, folder)
+    _fit(model, checkpoints, train, body, config, steps, folder)
 
     chosen = {}
     head = heads[0]
     if config.frozen:
-        outputs = FrozenFeatures(body).of(held_out, config.views.eval_crop)
-        right = [np.mean(_guesses(head, outputs) == held_out.class_labels()) for head in heads]
-        best = int(np.argmax(right))
+        outputs = FrozenFeatures(body).of(held_out)
+        accuracies = [np.mean(_predict(head, outputs) == held_out.class_labels()) for head in heads]
+        best = int(np.argmax(accuracies))
         head = heads[best]
         chosen = {
             "learning_rate": config.learning_rate * plans[best][0],
             "weight_decay": plans[best][1],
-            "held_out_accuracy": float(right[best]),
+            "held_out_accuracy": float(accuracies[best]),
         }
     names = train.class_names
-    classifier = build_classifier(build_encoder(body.config), len(names), config.hidden_dim, names)
+    # The model that is saved is tested. It computes in float32, whatever it was trained in.
+    saved = body.clone(dtype="float32")
+    classifier = SiTImageClassifier(saved, len(names), config.hidden_dim, names)
     new = copy_weights(body, classifier)
-    classifier.get_layer("classifier").set_weights(head.get_weights())
-    # What is judged is what is saved: in float32, whatever it was trained in.
-    saved = classifier.get_layer("sit_encoder")
-    features = FrozenFeatures(saved).of(test, config.views.eval_crop)
-    guesses = _guesses(classifier.get_layer("classifier"), features)
+    classifier.head.set_weights(head.get_weights())
+    features = FrozenFeatures(saved).of(test)
+    predicted = _predict(classifier.head, features)
     saved.save(folder / "encoder.keras")
     classifier.save(folder / "classifier.keras")
-    return {**scores(guesses, test, folder), **chosen, "new_weights": new}
+    return {**scores(predicted, test, folder), **chosen, "new_weights": new}
 
 
 def _head_plans(config):
-    """The (factor of the learning rate, weight decay) that each head is trained with."""
+    """Returns the (factor of the learning rate, weight decay) that each head is trained with."""
     if not config.frozen:
         return [(1.0, config.weight_decay)]
     return list(itertools.product(config.head_learning_rates, config.head_weight_decays))
 
 
-def _build(model_config, num_classes, config, num_heads):
-    """The encoder, its heads, and both as one model from images to logits (B, G, T, K)."""
-    noise = ReplicaSeed(config.seed, name="seed_generator")
-    model_config = dataclasses.replace(model_config, drop_path_rate=config.drop_path_rate)
-    body = SiTEncoder(model_config, noise, name="sit_encoder")
+def _build(encoder, num_classes, config, num_heads):
+    """Returns an encoder, its heads, and both as one model from images to logits (B, G, T, K)."""
+    body = encoder.clone(drop_path_rate=config.drop_path_rate, seed=config.seed, dtype=None)
+    body.noise.fold = fold_in_replica
     heads = [
         ClassifierHead(num_classes, config.hidden_dim, name=f"head_{i}") for i in range(num_heads)
     ]
-    images = keras.Input((*model_config.input_size, NUM_CHANNELS), name="images")
-    # Frozen, the encoder drops no paths either (the authors' does).
+    images = keras.Input(body.image_shape, name="images")
+    # A frozen encoder drops no paths either, unlike the authors'.
     tokens = body(images, training=False) if config.frozen else body(images)
     logits = ops.stack([head(tokens, averaged=False) for head in heads], axis=1)
     return body, heads, keras.Model(images, logits)
 
 
-def _optimizer(model, model_config, config, plans, steps):
-    """AdamW in which blocks and heads have their own learning rates and decays."""
+def _optimizer(model, num_layers, config, plans, steps):
+    """Returns AdamW in which blocks and heads have learning rates and decays of their own."""
     scales, weight_decays = [], []
     for variable in model.trainable_variables:
         part = variable.path.split("/")[0]
         if part.startswith("head_"):
             scale, decay = plans[int(part.removeprefix("head_"))]
         else:
-            above = model_config.num_layers + 1 - _depth(part, model_config.num_layers)
+            above = num_layers + 1 - _depth(part, num_layers)
             scale, decay = config.layer_decay**above, config.weight_decay
         scales.append(scale)
         weight_decays.append(decay if decays(variable) else 0.0)
@@ -200,24 +209,23 @@ def _optimizer(model, model_config, config, plans, steps):
 
 
 def _depth(part, num_layers):
-    """Where a part of the encoder stands: 0 for the embeddings, then the blocks, then the norm."""
+    """Returns the depth of a part of the encoder: 0 for the embeddings, then blocks, then norm."""
     if part.startswith("block_"):
         return int(part.removeprefix("block_")) + 1
     return num_layers + 1 if part == "norm" else 0
 
 
-def _fit(model, checkpoints, train, size, config, steps, folder):
+def _fit(model, checkpoints, train, body, config, steps, folder):
     """Trains to the last epoch, from the last checkpoint if there is one."""
     checkpoints.sweep()
     done = checkpoints.restore() // steps
     forget_later_epochs(folder / "log.csv", done)
     if done == config.epochs:
-        if config.ema_momentum is not None:  # otherwise done by Keras at the end of `fit`
+        if config.ema_momentum is not None:  # which Keras does at the end of `fit`
             model.optimizer.finalize_variable_values(model.trainable_variables)
         return
-    batches = labelled_views(
-        train, AugmentedViews(size, config), config.batch_size, done * steps, config.epochs * steps
-    )
+    views = AugmentedViews(body.image_shape[0], config, body.preprocessing)
+    batches = labelled_views(train, views, config.batch_size, done * steps, config.epochs * steps)
     model.fit(
         batches,
         initial_epoch=done,
@@ -234,7 +242,7 @@ def _fit(model, checkpoints, train, size, config, steps, folder):
 
 
 class _Progress(keras.callbacks.Callback):
-    """Shows the epochs as they pass, and stops at a loss that is none."""
+    """Shows the progress in epochs, and stops at a non-finite loss."""
 
     def __init__(self, epochs: int):
         super().__init__()
@@ -247,15 +255,15 @@ class _Progress(keras.callbacks.Callback):
             self._stop(f"The loss of a step was {logs['loss']}")
 
     def on_epoch_end(self, epoch, logs=None):
-        # The last update may have shattered the weights, which nothing must save then.
+        # The last update may have made weights infinite, which must not be saved.
         norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
         if not math.isfinite(norm):
-            self._stop("The weights became infinite or none")
+            self._stop("A weight became NaN or infinite")
         self._bar.update(epoch + 1, [("loss", logs["loss"])])
 
     def _stop(self, what):
         raise NonFiniteLoss(
-            f"{what}: lower learning_rate, or train in float32. The state after the epoch before "
+            f"{what}: lower learning_rate, or train in float32. The state after the previous epoch "
             "is kept."
         )
 
@@ -272,6 +280,6 @@ class _Save(keras.callbacks.Callback):
         self._checkpoints.save((epoch + 1) * self._steps)
 
 
-def _guesses(head, features) -> np.ndarray:
-    """The classes (N,) that a head names."""
+def _predict(head, features) -> np.ndarray:
+    """Returns the classes (N,) that a head predicts."""
     return np.argmax(head({name: features[name] for name in head.tokens}), axis=1)

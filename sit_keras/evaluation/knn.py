@@ -1,4 +1,4 @@
-"""Nearest neighbours in the space of frozen features.
+"""Nearest-neighbour classification in the space of frozen features.
 
 Shapes: N images, E features, K classes.
 """
@@ -29,20 +29,20 @@ def knn_accuracy(
         block: int. Test images compared at a time, so that memory stays bounded.
 
     Returns:
-        For each k the share of test images classified right, in [0, 1].
+        For each k the share of test images classified correctly, in [0, 1].
 
     Raises:
         ValueError: if a k is not positive, or larger than the number of training images.
     """
-    wrong = [k for k in ks if not 1 <= k <= len(train)]
-    if wrong or not ks:
+    impossible = [k for k in ks if not 1 <= k <= len(train)]
+    if impossible or not ks:
         raise ValueError(
             f"Numbers of neighbours must lie between 1 and the {len(train)} training images, "
             f"received {list(ks)}."
         )
     train, test = unit(train), unit(test)
     one_hot = np.eye(int(train_labels.max()) + 1)[train_labels]  # (N, K)
-    hits = dict.fromkeys(ks, 0)
+    correct = dict.fromkeys(ks, 0)
     for start in range(0, len(test), block):
         similarity = test[start : start + block] @ train.T  # (block, N)
         largest = max(ks)
@@ -52,6 +52,6 @@ def knn_accuracy(
         nearest, closeness = (np.take_along_axis(x, order, axis=1) for x in (nearest, closeness))
         votes = np.exp(closeness / temperature)[..., None] * one_hot[nearest]  # (block, k, K)
         for k in ks:
-            guesses = votes[:, :k].sum(axis=1).argmax(axis=1)
-            hits[k] += int(np.sum(guesses == test_labels[start : start + block]))
-    return {k: hit / len(test) for k, hit in hits.items()}
+            predicted = votes[:, :k].sum(axis=1).argmax(axis=1)
+            correct[k] += int(np.sum(predicted == test_labels[start : start + block]))
+    return {k: count / len(test) for k, count in correct.items()}

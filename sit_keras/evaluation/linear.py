@@ -1,4 +1,4 @@
-"""Linear evaluation: a head on each frozen feature, their logits averaged.
+"""Linear evaluation: a head on each kind of frozen features, whose logits are averaged.
 
 Shapes: N images, E features, J hidden units, K classes.
 """
@@ -25,9 +25,9 @@ MLP_BATCH = 200
 
 @dataclasses.dataclass(frozen=True)
 class TokenHeads:
-    """A head on each of several features of an image: linear, or with one tanh layer before.
+    """A linear head on each of several features of an image, or one with a tanh layer before it.
 
-    Each head minimises its own cross-entropy, so that their sum is minimised, and their logits are
+    Each head minimises its own cross-entropy, which minimises their sum, and the logits are
     averaged, as the paper does with its two tokens.
 
     Args:
@@ -40,7 +40,7 @@ class TokenHeads:
     strength: float
 
     def logits(self, features: Features) -> np.ndarray:
-        """Returns the averaged logits (N, K) of features that have the names of the heads."""
+        """Returns the averaged logits (N, K) of features whose names are those of the heads."""
         each = []
         for name, (*hidden, last) in self.layers.items():
             x = features[name]
@@ -50,27 +50,30 @@ class TokenHeads:
         return np.mean(each, axis=0)
 
     def accuracy(self, features: Features, labels: np.ndarray) -> float:
-        """Returns the share of images classified right, in [0, 1]."""
+        """Returns the share of images classified correctly, in [0, 1]."""
         return float(np.mean(self.logits(features).argmax(axis=1) == labels))
 
 
 def fit_heads(
     features: Features, labels: np.ndarray, seed: int = 0, hidden_dim: int | None = None
 ) -> TokenHeads:
-    """Fits a logistic regression, or a network of one hidden layer, to each feature.
+    """Fits a logistic regression, or a network of one hidden layer, to each kind of features.
 
-    The strength of their penalty is the best for a fifth of the training images that is left out
-    at first; test images have no say in it.
+    The strength of the penalty is chosen on a fifth of the training images, which is held out while
+    it is chosen. Test images are not used.
 
     Args:
-        features: by their name, (N, E) float32.
+        features: by the name of the feature, (N, E) float32.
         labels: (N,) int. Every class from 0 to the largest must occur.
-        seed: int. Of the fifth that chooses, and of a hidden layer's first weights.
+        seed: int. Of the choice of that fifth, and of a hidden layer's first weights.
         hidden_dim: int or None. Units J of a tanh layer (the paper's variant has 1024); None for
             the logistic regression.
 
+    Returns:
+        TokenHeads.
+
     Raises:
-        ValueError: if a class has no image.
+        ValueError: if there are fewer than two classes, or one of them has no image.
     """
     counts = np.bincount(labels)
     if len(counts) < 2 or counts.min() == 0:
@@ -79,15 +82,15 @@ def fit_heads(
             "images of the classes 0, 1, ...: use more labels."
         )
     stratify = labels if counts.min() >= 2 and len(labels) >= 5 * len(counts) else None
-    fit, choose = train_test_split(
+    fitted, held_out = train_test_split(
         np.arange(len(labels)), test_size=0.2, stratify=stratify, random_state=seed
     )
-    part, rest = ({name: x[rows] for name, x in features.items()} for rows in (fit, choose))
+    part, rest = ({name: x[rows] for name, x in features.items()} for rows in (fitted, held_out))
     best, best_score = STRENGTHS[0], 0.0
-    if len(np.unique(labels[fit])) == len(counts):  # else there are too few images to choose by
+    if len(np.unique(labels[fitted])) == len(counts):  # else there are too few images to choose on
         for strength in STRENGTHS:
-            heads = _fit(part, labels[fit], strength, seed, hidden_dim)
-            score = heads.accuracy(rest, labels[choose])
+            heads = _fit(part, labels[fitted], strength, seed, hidden_dim)
+            score = heads.accuracy(rest, labels[held_out])
             if score < best_score:
                 break
             best, best_score = strength, score
@@ -110,7 +113,8 @@ def _fit(features, labels, strength, seed, hidden_dim) -> TokenHeads:
                 random_state=seed,
             )
         model = make_pipeline(StandardScaler(), estimator)
-        # NumPy's threads and SciPy's wait for each other: one alone is two to seven times faster.
+        # NumPy's threads and SciPy's wait for each other; a single thread is two to seven times
+        # faster.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x, labels)
@@ -119,7 +123,7 @@ def _fit(features, labels, strength, seed, hidden_dim) -> TokenHeads:
 
 
 def _layers(scaler, estimator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (kernel, bias) pairs of a fitted estimator, the scaling folded into the first."""
+    """Returns the (kernel, bias) pairs of a fitted estimator, the first of which also scales."""
     if isinstance(estimator, LogisticRegression):
         layers = [(estimator.coef_.T, estimator.intercept_)]
     else:
@@ -127,6 +131,6 @@ def _layers(scaler, estimator) -> list[tuple[np.ndarray, np.ndarray]]:
     kernel, bias = layers[0]
     kernel = kernel / scaler.scale_[:, None]
     layers[0] = kernel, bias - scaler.mean_ @ kernel
-    if layers[-1][1].shape == (1,):  # of two classes scikit-learn has the second's logit alone
+    if layers[-1][1].shape == (1,):  # for two classes scikit-learn gives one logit
         layers[-1] = tuple(np.concatenate([-x / 2, x / 2], axis=-1) for x in layers[-1])
     return [(kernel.astype("float32"), bias.astype("float32")) for kernel, bias in layers]

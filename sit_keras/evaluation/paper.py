@@ -1,9 +1,9 @@
-"""The numbers of the paper's tables, as the deck gives them. Single runs, without a spread."""
+"""The numbers of the paper's tables. They are of single runs, so none has a deviation."""
 
 LINEAR, FINETUNED = "linear", "fine-tuned"
 
 # Top-1 accuracy in percent, by table, row and column.
-DECK: dict[str, dict[tuple[str, str], float]] = {
+PAPER: dict[str, dict[tuple[str, str], float]] = {
     "linear": {
         ("cifar10", LINEAR): 81.20,
         ("cifar100", LINEAR): 55.97,

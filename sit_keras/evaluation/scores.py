@@ -1,4 +1,4 @@
-"""What a classifier got right."""
+"""Scores of a classifier on test images."""
 
 import pathlib
 
@@ -9,26 +9,27 @@ from sit_keras.data.images import ImageSet
 from sit_keras.plots import charts
 
 
-def scores(guesses: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
-    """Counts what was guessed right, and draws `confusion.png`.
+def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
+    """Compares predicted classes with the labels, and writes `confusion.png`.
 
     Args:
-        guesses: (N,) int.
+        predicted: (N,) int.
         test: ImageSet, all labelled.
-        folder: pathlib.Path. Made if it is not there.
+        folder: pathlib.Path. Made if it does not exist.
 
     Returns:
-        `accuracy`, `per_class` accuracies and the `confusion` matrix, its rows the true classes.
+        `accuracy`, `per_class` accuracies, and the `confusion` matrix, whose rows are the true
+        classes.
     """
     labels, names = test.class_labels(), test.class_names
-    confusion = confusion_matrix(labels, guesses, labels=np.arange(len(names)))
+    confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     folder.mkdir(parents=True, exist_ok=True)
     charts.confusion_sheet(confusion, names, folder / "confusion.png")
-    right, present = np.diag(confusion), confusion.sum(axis=1)
+    correct, present = np.diag(confusion), confusion.sum(axis=1)
     return {
-        "accuracy": float(np.mean(guesses == labels)),
+        "accuracy": float(np.mean(predicted == labels)),
         "per_class": {
-            name: float(right[i] / present[i]) for i, name in enumerate(names) if present[i]
+            name: float(correct[i] / present[i]) for i, name in enumerate(names) if present[i]
         },
         "confusion": confusion.tolist(),
     }

@@ -7,23 +7,23 @@ import typing
 
 from keras import ops
 
-from sit_keras.models.backbone import SiTEncoder
+from sit_keras.models.backbone import SiTBackbone
 
-TOKENS = ("rotation", "contrastive")
+TOKENS = ("rotation_token", "contrastive_token")
 
 
-def attention(encoder: SiTEncoder, images) -> typing.Iterator:
+def attention(encoder: SiTBackbone, images) -> typing.Iterator:
     """Yields the attention of every token to every other, block by block.
 
     Args:
-        encoder: SiTEncoder.
+        encoder: SiTBackbone.
         images: (B, H, W, C) float32, normalised.
 
     Yields:
         For each block (B, A, T, T) float32, whose rows sum to 1.
     """
     x = encoder.get_layer("prefix_tokens")(encoder.get_layer("patch_embedding")(images))
-    for i in range(encoder.config.num_layers):
+    for i in range(encoder.num_layers):
         block = encoder.get_layer(f"block_{i}")
         weights, _ = block.attention.weights_and_values(block.attention_norm(x))
         yield ops.cast(weights, "float32")
@@ -47,22 +47,22 @@ def follow(weights, flow=None):
     return mixed if flow is None else ops.matmul(mixed, flow)
 
 
-def attention_maps(encoder: SiTEncoder, images) -> dict:
+def attention_maps(encoder: SiTBackbone, images) -> dict:
     """Returns what each prefix token attends to among the patches.
 
     Args:
-        encoder: SiTEncoder.
+        encoder: SiTBackbone.
         images: (B, H, W, C) float32, normalised.
 
     Returns:
-        For `rotation` and `contrastive` each a dict: `heads` (B, A, rows, columns) of the last
-        block, and `rollout` (B, rows, columns).
+        For `rotation_token` and `contrastive_token` each a dict: `heads` (B, A, rows, columns) of
+        the last block, and `rollout` (B, rows, columns).
     """
     flow = None
     for weights in attention(encoder, images):
         flow = follow(weights, flow)
-    rows, columns = encoder.config.grid
-    first, num_heads = encoder.config.num_prefix_tokens, encoder.config.num_heads
+    rows, columns = encoder.grid
+    first, num_heads = encoder.num_prefix_tokens, encoder.num_heads
     return {
         token: {
             "heads": ops.reshape(weights[:, :, place, first:], (-1, num_heads, rows, columns)),

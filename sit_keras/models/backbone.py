@@ -1,114 +1,211 @@
-"""The functional encoder, the encoder with its pretext heads, and position resizing.
+"""The Vision Transformer of SiT as a functional Keras model.
 
 Shapes: B batch, H W C image, N patches, P prefix tokens, D width.
 """
 
+import dataclasses
+import os
+import typing
+
 import keras
 
-from sit_keras.config.network import NUM_CHANNELS, SiTConfig
-from sit_keras.config.serialization import from_dict, to_dict
-from sit_keras.models.heads import ReconstructionHead, projection_head, rotation_head
-from sit_keras.models.layers import EncoderBlock, PatchEmbedding, PrefixTokens, Seed
+from sit_keras.config.network import check_network
+from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.models import loading
+from sit_keras.models.layers import EncoderBlock, PatchEmbedding, PrefixTokens
+from sit_keras.models.stochastic_depth import BranchNoise
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
-class SiTEncoder(keras.Model):
-    """The Vision Transformer of SiT as a functional model.
+class SiTBackbone(keras.Model):
+    """A Vision Transformer with a rotation token and a contrastive token in front of the patches.
+
+    The defaults are the paper's ViT-B/16.
 
     Args:
-        config: SiTConfig.
-        seed: int, None or a `keras.random.SeedGenerator`. Of the drop-path noise.
+        image_shape: (height, width, channels) of the input; both sides multiples of `patch_size`.
+        patch_size: int. Side of a patch in pixels.
+        hidden_dim: int. Width D of the tokens.
+        num_layers: int. Number of transformer blocks.
+        num_heads: int. Attention heads; must divide `hidden_dim`.
+        mlp_dim: int. Hidden width of each block's MLP.
+        drop_path_rate: float in [0, 1). Stochastic depth of the last block; it grows linearly from
+            0 at the first one. Defaults to 0.1.
+        layer_norm_epsilon: float.
+        preprocessing: PreprocessingConfig, a dict of its fields, or None for its defaults. How
+            images become the input; it is saved with the weights.
+        seed: int or None. Of the stochastic depth.
+        dtype: str or `keras.DTypePolicy`.
 
     Input:
-        images: (B, H, W, C) float, normalised by `sit_keras.data.normalize`.
+        images: (B, H, W, C) float, normalised, as `ImagePreprocessing.of(backbone)` makes them.
 
     Output:
-        A dict: `rotation` (B, D), `contrastive` (B, D), `patches` (B, N, D), all after the final
-        LayerNorm.
+        A dict: `rotation_token` (B, D), `contrastive_token` (B, D), `patch_tokens` (B, N, D), all
+        after the final LayerNorm.
+
+    Raises:
+        ValueError: for sizes that do not fit each other.
 
     Reference:
         Atito et al. 2021, SiT: Self-supervised vIsion Transformer, arXiv:2104.03602.
+
+    Example:
+        ```
+        backbone = sit_keras.SiTBackbone(
+            image_shape=(32, 32, 3), patch_size=4, hidden_dim=192, num_layers=9, num_heads=3,
+            mlp_dim=768,
+        )
+        tokens = backbone(normalised_images)
+        ```
     """
 
-    def __init__(self, config: SiTConfig, seed: Seed = None, **kwargs):
+    num_prefix_tokens = 2
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        patch_size: int = 16,
+        hidden_dim: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        mlp_dim: int = 3072,
+        drop_path_rate: float = 0.1,
+        layer_norm_epsilon: float = 1e-6,
+        preprocessing: PreprocessingConfig | dict[str, typing.Any] | None = None,
+        seed: int | None = None,
+        dtype: typing.Any = None,
+        name: str = "sit_backbone",
+    ):
+        image_shape = tuple(image_shape)
+        arguments = {
+            "image_shape": image_shape,
+            "patch_size": patch_size,
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "mlp_dim": mlp_dim,
+            "drop_path_rate": drop_path_rate,
+            "layer_norm_epsilon": layer_norm_epsilon,
+        }
+        check_network(**arguments)
+        preprocessing = _resolve(preprocessing, image_shape[-1])
+
         # === Layers ===
-        rates = [
-            config.drop_path_rate * i / max(1, config.num_layers - 1)
-            for i in range(config.num_layers)
-        ]
+        noise = BranchNoise(seed, name="branch_noise")
+        rates = [drop_path_rate * i / max(1, num_layers - 1) for i in range(num_layers)]
         patch_embedding = PatchEmbedding(
-            config.patch_size, config.hidden_dim, name="patch_embedding"
+            patch_size, hidden_dim, dtype=dtype, name="patch_embedding"
         )
-        prefix_tokens = PrefixTokens(name="prefix_tokens")
+        prefix_tokens = PrefixTokens(dtype=dtype, name="prefix_tokens")
         blocks = [
             EncoderBlock(
-                config.num_heads,
-                config.mlp_dim,
+                num_heads,
+                mlp_dim,
                 drop_path_rate=rate,
-                layer_norm_epsilon=config.layer_norm_epsilon,
-                seed=seed,
+                layer_norm_epsilon=layer_norm_epsilon,
+                seed=noise,
+                dtype=dtype,
                 name=f"block_{i}",
             )
             for i, rate in enumerate(rates)
         ]
-        norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_epsilon, name="norm")
+        norm = keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=dtype, name="norm")
 
         # === Functional graph ===
-        images = keras.Input((*config.input_size, NUM_CHANNELS), name="images")
+        images = keras.Input(image_shape, name="images")
         x = prefix_tokens(patch_embedding(images))  # (B, P + N, D)
         for block in blocks:
             x = block(x)
         x = norm(x)
         outputs = {
-            "rotation": x[:, 0],
-            "contrastive": x[:, 1],
-            "patches": x[:, config.num_prefix_tokens :],
+            "rotation_token": x[:, 0],
+            "contrastive_token": x[:, 1],
+            "patch_tokens": x[:, self.num_prefix_tokens :],
         }
-        super().__init__(images, outputs, **kwargs)
+        super().__init__(images, outputs, name=name)
 
         # === Config ===
-        self.config = config
+        self.image_shape = image_shape
+        self.patch_size = patch_size
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.drop_path_rate = drop_path_rate
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.preprocessing = preprocessing
+        self.seed = seed
+        self.noise = noise
+        self._arguments = arguments
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patch grid."""
+        height, width, _ = self.image_shape
+        return height // self.patch_size, width // self.patch_size
 
     def get_config(self):
-        return {"name": self.name, "config": to_dict(self.config)}
+        return {
+            **self._arguments,
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "seed": self.seed,
+            "dtype": self.get_layer("norm").dtype_policy.name,
+            "name": self.name,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        values = {**config, "config": from_dict(SiTConfig, config["config"])}
-        return cls(**values)
+        return cls(**config)
+
+    def clone(self, **changes) -> "SiTBackbone":
+        """Returns the same network with new weights, some of its arguments changed."""
+        return type(self).from_config({**self.get_config(), **changes})
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike,
+        load_weights: bool = True,
+        dtype: typing.Any = "float32",
+        **changes,
+    ) -> "SiTBackbone":
+        """Loads a backbone by its name or from a folder.
+
+        Args:
+            preset: str or path. The name of a preset, such as `native32`; a folder of
+                `save_to_preset`, a run folder or a `.keras` file; or `hf://user/repository`.
+            load_weights: bool. False gives new weights.
+            dtype: str or `keras.DTypePolicy`. What it computes in, whatever it was trained in.
+            **changes: arguments of `SiTBackbone` that differ. With another `image_shape` the
+                position embeddings are resized.
+
+        Raises:
+            ValueError: if there is no such preset, it has no weights, or holds something else.
+        """
+        return loading.from_preset(cls, preset, load_weights, dtype=dtype, **changes)
+
+    def save_to_preset(self, folder: str | os.PathLike) -> None:
+        """Writes the backbone to a folder that `from_preset` reads.
+
+        Args:
+            folder: str or path. Gets `config.json`, `model.weights.h5` and `metadata.json`.
+        """
+        loading.save_to_preset(self, folder)
 
 
-def build_encoder(config: SiTConfig, seed: Seed = None) -> SiTEncoder:
-    """Returns an untrained encoder.
-
-    Args:
-        config: SiTConfig, for example `sit_keras.presets()["native32"]`.
-        seed: as for `SiTEncoder`.
-    """
-    return SiTEncoder(config, seed, name="sit_encoder")
-
-
-def build_ssl_model(config: SiTConfig, seed: Seed = None) -> keras.Model:
-    """Returns the encoder with its three pretext heads.
-
-    Args:
-        config: SiTConfig.
-        seed: as for `SiTEncoder`.
-
-    Returns:
-        A functional model from images (B, H, W, C) to a dict: `rotation` (B, 4) logits,
-        `contrastive` (B, projection_dim), `reconstruction` (B, H, W, C). Its encoder is the layer
-        `sit_encoder`.
-    """
-    encoder = build_encoder(config, seed)
-    images = keras.Input((*config.input_size, NUM_CHANNELS), name="images")
-    tokens = encoder(images)
-    reconstruction_head = ReconstructionHead(
-        config.grid, config.patch_size, NUM_CHANNELS, dtype="float32", name="reconstruction"
-    )
-    outputs = {
-        "rotation": rotation_head()(tokens["rotation"]),
-        "contrastive": projection_head(config.projection_dim)(tokens["contrastive"]),
-        "reconstruction": reconstruction_head(tokens["patches"]),
-    }
-    return keras.Model(images, outputs, name="sit")
+def _resolve(preprocessing, num_channels):
+    """Returns a PreprocessingConfig for images of so many channels."""
+    if isinstance(preprocessing, dict):
+        preprocessing = PreprocessingConfig(**preprocessing)
+    if preprocessing is None:
+        if num_channels == 3:
+            return PreprocessingConfig()
+        half = (0.5,) * num_channels  # nothing is known of the channels
+        return PreprocessingConfig(mean=half, std=half)
+    if len(preprocessing.mean) != num_channels:
+        raise ValueError(
+            f"preprocessing has a mean and a deviation for {len(preprocessing.mean)} channels, and "
+            f"image_shape has {num_channels}: give one of each for every channel."
+        )
+    return preprocessing

@@ -1,30 +1,231 @@
-"""A classifier on the two tokens of an encoder."""
+"""A classifier on the two tokens of a backbone.
+
+Shapes: B batch, H W C image, D width, K classes.
+"""
+
+import os
+import pathlib
+import typing
 
 import keras
+from keras import ops
 
-from sit_keras.config.network import NUM_CHANNELS
-from sit_keras.models.backbone import SiTEncoder
-from sit_keras.models.heads import ClassifierHead
+from sit_keras.models import loading
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.layers import normal_init
+from sit_keras.models.optimizers import SiTAdamW
+from sit_keras.models.preprocessing import ImagePreprocessing
+
+TASK, TASK_WEIGHTS = "task.json", "task.weights.h5"
 
 
-def build_classifier(
-    encoder: SiTEncoder,
-    num_classes: int,
-    hidden_dim: int | None = None,
-    class_names: tuple[str, ...] | None = None,
-) -> keras.Model:
-    """Returns an encoder with a head that averages the logits of its two tokens.
+@keras.saving.register_keras_serializable(package="sit_keras")
+class ClassifierHead(keras.layers.Layer):
+    """Classifies by a linear layer on each token, whose logits are averaged.
 
     Args:
-        encoder: SiTEncoder. Shared, not copied.
         num_classes: int. K.
-        hidden_dim, class_names: as for `ClassifierHead`.
+        hidden_dim: int or None. Width of a tanh layer before each linear one (the paper's
+            pre-logits have 1024); None for none.
+        class_names: K names, or None.
+
+    Call arguments:
+        tokens: a dict with `rotation_token` and `contrastive_token`, each (B, D).
+        averaged: bool. False gives the logits of each token, whose cross-entropies a loss adds up.
 
     Returns:
-        A functional model from images (B, H, W, C) to logits (B, K) float32. Its layers are
-        `sit_encoder` and `classifier`.
+        (B, K) float32 logits, or (B, 2, K).
     """
-    images = keras.Input((*encoder.config.input_size, NUM_CHANNELS), name="images")
-    head = ClassifierHead(num_classes, hidden_dim, class_names, name="classifier")
-    logits = head(encoder(images))
-    return keras.Model(images, logits, name="sit_classifier")
+
+    tokens = ("rotation_token", "contrastive_token")
+
+    def __init__(
+        self,
+        num_classes: int,
+        hidden_dim: int | None = None,
+        class_names: tuple[str, ...] | None = None,
+        **kwargs,
+    ):
+        super().__init__(dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
+        self.num_classes = num_classes
+        self.hidden_dim = hidden_dim
+        self.class_names = class_names
+
+    def build(self, input_shape):
+        self.heads = {}
+        for token in self.tokens:
+            layers = [
+                keras.layers.Dense(
+                    self.num_classes, kernel_initializer=normal_init(), name="logits"
+                )
+            ]
+            if self.hidden_dim is not None:
+                hidden = keras.layers.Dense(self.hidden_dim, activation="tanh", name="hidden")
+                layers.insert(0, hidden)
+            self.heads[token] = keras.Sequential(layers, name=token)
+            self.heads[token].build(input_shape[token])
+
+    def call(self, tokens, averaged=True):
+        logits = ops.stack([self.heads[name](tokens[name]) for name in self.tokens], axis=1)
+        return ops.mean(logits, axis=1) if averaged else logits
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "hidden_dim": self.hidden_dim,
+            "class_names": self.class_names,
+        }
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class SiTImageClassifier(keras.Model):
+    """Classifies images by a backbone and a linear head on each of its two tokens.
+
+    It takes images as they are, of any size; the preprocessing that the backbone was trained with
+    is inside. `compile()` without arguments takes AdamW, the cross-entropy of whole-number labels,
+    and accuracy. Set `model.backbone.trainable = False` before `compile` to train the heads alone.
+
+    Args:
+        backbone: SiTBackbone. Shared, not copied.
+        num_classes: int. K.
+        hidden_dim: int or None. See `ClassifierHead`.
+        class_names: K names, or None.
+
+    Input:
+        images: (B, H, W, C) of any type, in the value range of `backbone.preprocessing`, which is
+            (0, 255) by default.
+
+    Output:
+        Logits (B, K) float32, the mean of those of the two tokens.
+
+    Reference:
+        Atito et al. 2021, section 4: the rotation and the contrastive token each have a head.
+
+    Example:
+        ```
+        model = sit_keras.SiTImageClassifier.from_preset("runs/mine", num_classes=10)
+        model.compile()
+        model.fit(images, labels, epochs=10)
+        ```
+    """
+
+    def __init__(
+        self,
+        backbone: SiTBackbone,
+        num_classes: int,
+        hidden_dim: int | None = None,
+        class_names: typing.Sequence[str] | None = None,
+        name: str = "sit_image_classifier",
+    ):
+        class_names = class_names and tuple(class_names)
+        if class_names and len(class_names) != num_classes:
+            raise ValueError(
+                f"Received {len(class_names)} class_names for num_classes={num_classes}: give one "
+                "name for each class."
+            )
+        # === Layers ===
+        preprocessing = ImagePreprocessing.of(backbone, name="preprocessing")
+        head = ClassifierHead(num_classes, hidden_dim, class_names, name="classifier")
+
+        # === Functional graph ===
+        images = keras.Input((None, None, None), name="images")
+        logits = head(backbone(preprocessing(images)))
+        super().__init__(images, logits, name=name)
+
+        # === Config ===
+        self.backbone = backbone
+        self.head = head
+        self.num_classes = num_classes
+        self.hidden_dim = hidden_dim
+        self.class_names = class_names
+
+    def compile(
+        self,
+        optimizer="auto",
+        loss="auto",
+        *,
+        metrics="auto",
+        **kwargs,
+    ):
+        """Configures the training; what is `"auto"` is chosen for integer labels (B,)."""
+        if optimizer == "auto":
+            optimizer = SiTAdamW(1e-4)
+        if loss == "auto":
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if metrics == "auto":
+            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes,
+            "hidden_dim": self.hidden_dim,
+            "class_names": self.class_names,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**{**config, "backbone": backbone})
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike,
+        num_classes: int | None = None,
+        load_weights: bool = True,
+        **changes,
+    ) -> "SiTImageClassifier":
+        """Loads a classifier, or puts a new one on a backbone.
+
+        Args:
+            preset: as for `SiTBackbone.from_preset`.
+            num_classes: int or None. None loads the classifier that `save_to_preset` wrote; with a
+                number the heads are new.
+            load_weights: bool. False gives new weights.
+            **changes: `hidden_dim` and `class_names` of the classifier; others are arguments of the
+                backbone that differ.
+
+        Raises:
+            ValueError: if there is no such preset, or no classifier in it and no `num_classes`.
+        """
+        own = {name: changes.pop(name) for name in ("hidden_dim", "class_names") if name in changes}
+        backbone = SiTBackbone.from_preset(preset, load_weights, **changes)
+        if num_classes is not None:
+            return cls(backbone, num_classes, **own)
+        task = None
+        if os.fspath(preset) not in loading.presets():
+            folder = loading.preset_path(preset)
+            task = folder / TASK if folder.is_dir() and (folder / TASK).is_file() else None
+        if task is None:
+            raise ValueError(f"{preset} has no classifier: give num_classes for new heads.")
+        config = loading.read_config(task, (cls,))["config"]
+        model = cls(backbone, **{**config, **own})
+        if load_weights:
+            loading.read_weights(model._task(), task.with_name(TASK_WEIGHTS))
+        return model
+
+    def save_to_preset(self, folder: str | os.PathLike) -> None:
+        """Writes the classifier to a folder that `from_preset` reads.
+
+        Args:
+            folder: gets the backbone's files, `task.json` and `task.weights.h5`.
+        """
+        self.backbone.save_to_preset(folder)
+        folder = pathlib.Path(folder)
+        self._task().save_weights(folder / TASK_WEIGHTS)
+        loading.write_config(self, folder / TASK, without=["backbone"])
+
+    def _task(self) -> keras.Model:
+        """Returns the head as a model of its own, which shares its weights."""
+        tokens = {
+            name: keras.Input((self.backbone.hidden_dim,), name=name) for name in self.head.tokens
+        }
+        return keras.Model(tokens, self.head(tokens), name="task")

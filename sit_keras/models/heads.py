@@ -9,19 +9,25 @@ from keras import ops
 from sit_keras.models.layers import normal_init, unpatchify
 
 NUM_ROTATIONS = 4
+# The pretext head of each task, by the name of its layer.
+HEADS = {
+    "rotation": "rotation_head",
+    "contrastive": "projection_head",
+    "reconstruction": "reconstruction_head",
+}
 
 
 def rotation_head() -> keras.layers.Layer:
     """Returns the linear layer from the rotation token (B, D) to the logits of four angles."""
     return keras.layers.Dense(
-        NUM_ROTATIONS, kernel_initializer=normal_init(), dtype="float32", name="rotation"
+        NUM_ROTATIONS, kernel_initializer=normal_init(), dtype="float32", name="rotation_head"
     )
 
 
 def projection_head(projection_dim: int) -> keras.layers.Layer:
     """Returns the linear layer from the contrastive token (B, D) to its embedding."""
     return keras.layers.Dense(
-        projection_dim, kernel_initializer=normal_init(), dtype="float32", name="contrastive"
+        projection_dim, kernel_initializer=normal_init(), dtype="float32", name="projection_head"
     )
 
 
@@ -84,60 +90,29 @@ class ReconstructionHead(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable(package="sit_keras")
-class ClassifierHead(keras.layers.Layer):
-    """Classifies by a linear layer on each token, whose logits are averaged.
+def build_pretext_network(backbone: keras.Model, projection_dim: int) -> keras.Model:
+    """Returns a backbone with its three pretext heads.
 
     Args:
-        num_classes: int. K.
-        hidden_dim: int or None. Width of a tanh layer before each linear one (the paper's
-            pre-logits have 1024); None for none.
-        class_names: K names, or None.
-
-    Call arguments:
-        tokens: a dict with `rotation` and `contrastive`, each (B, D).
-        averaged: bool. False gives the logits of each token, whose cross-entropies a loss adds up.
+        backbone: SiTBackbone. Shared, not copied.
+        projection_dim: int. Width E of the contrastive embedding.
 
     Returns:
-        (B, K) float32 logits, or (B, 2, K).
+        A functional model from normalised images (B, H, W, C) to a dict: `rotation_logits` (B, 4),
+        `projection` (B, E), `reconstruction` (B, H, W, C).
     """
-
-    tokens = ("rotation", "contrastive")
-
-    def __init__(
-        self,
-        num_classes: int,
-        hidden_dim: int | None = None,
-        class_names: tuple[str, ...] | None = None,
-        **kwargs,
-    ):
-        super().__init__(dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
-        self.num_classes = num_classes
-        self.hidden_dim = hidden_dim
-        self.class_names = class_names
-
-    def build(self, input_shape):
-        self.heads = {}
-        for token in self.tokens:
-            layers = [
-                keras.layers.Dense(
-                    self.num_classes, kernel_initializer=normal_init(), name="logits"
-                )
-            ]
-            if self.hidden_dim is not None:
-                hidden = keras.layers.Dense(self.hidden_dim, activation="tanh", name="hidden")
-                layers.insert(0, hidden)
-            self.heads[token] = keras.Sequential(layers, name=token)
-            self.heads[token].build(input_shape[token])
-
-    def call(self, tokens, averaged=True):
-        logits = ops.stack([self.heads[name](tokens[name]) for name in self.tokens], axis=1)
-        return ops.mean(logits, axis=1) if averaged else logits
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "hidden_dim": self.hidden_dim,
-            "class_names": self.class_names,
-        }
+    images = keras.Input(backbone.image_shape, name="images")
+    tokens = backbone(images)
+    reconstruction_head = ReconstructionHead(
+        backbone.grid,
+        backbone.patch_size,
+        backbone.image_shape[-1],
+        dtype="float32",
+        name="reconstruction_head",
+    )
+    outputs = {
+        "rotation_logits": rotation_head()(tokens["rotation_token"]),
+        "projection": projection_head(projection_dim)(tokens["contrastive_token"]),
+        "reconstruction": reconstruction_head(tokens["patch_tokens"]),
+    }
+    return keras.Model(images, outputs, name="pretext_network")

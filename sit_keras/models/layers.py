@@ -7,11 +7,10 @@ A attention heads.
 import keras
 from keras import ops
 
+from sit_keras.models.stochastic_depth import DropPath, Seed, seed_and_generator
+
 # timm cuts its truncated normal at an absolute +-2, which at 0.02 is an ordinary normal.
 INIT_STD = 0.02
-
-
-Seed = int | keras.random.SeedGenerator | None
 
 
 def normal_init():
@@ -170,42 +169,6 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
-def _seed_and_generator(seed: Seed):
-    """Returns what goes into a config, and what draws."""
-    if isinstance(seed, keras.random.SeedGenerator):
-        return None, seed
-    return seed, keras.random.SeedGenerator(seed)
-
-
-@keras.saving.register_keras_serializable(package="sit_keras")
-class DropPath(keras.layers.Layer):
-    """Stochastic depth: drops a residual branch, per sample, and rescales the ones kept.
-
-    Args:
-        rate: float in [0, 1). Chance that a sample's branch is dropped.
-        seed: int, None or a `keras.random.SeedGenerator`, which layers may share.
-    """
-
-    def __init__(self, rate: float, seed: Seed = None, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seed, self.seed_generator = _seed_and_generator(seed)
-
-    def call(self, x, training=False):
-        if not training or self.rate == 0:
-            return x
-        keep = 1.0 - self.rate
-        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
-        return x * ops.cast(mask, x.dtype) / keep
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
-
 @keras.saving.register_keras_serializable(package="sit_keras")
 class EncoderBlock(keras.layers.Layer):
     """A pre-norm transformer block: attention, then an MLP with exact GELU, both residual.
@@ -238,7 +201,7 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_dim = mlp_dim
         self.drop_path_rate = drop_path_rate
         self.layer_norm_epsilon = layer_norm_epsilon
-        self.seed, self._generator = _seed_and_generator(seed)
+        self.seed, self._generator = seed_and_generator(seed)
 
     def build(self, input_shape):
         width = input_shape[-1]

@@ -11,25 +11,43 @@ WARMUP_START = 1e-6
 EPSILON = 1e-8
 
 
-def build_optimizer(
-    variables: typing.Sequence[keras.Variable], config: RunConfig, steps_per_epoch: int
-) -> keras.optimizers.Optimizer:
+def build_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns AdamW with the run's schedule; biases, norms, tokens and positions do not decay.
 
     The learning rate is the base rate times batch_size / 512. It rises linearly over the warm-up
     epochs, then falls along a cosine to the smallest one, changing at every step.
 
     Args:
-        variables: the trainable ones, some of which decay.
         config: RunConfig.
         steps_per_epoch: int.
     """
-    schedule = cosine_schedule(config, steps_per_epoch)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, epsilon=EPSILON)
-    optimizer.exclude_from_weight_decay(
-        var_list=[variable for variable in variables if not decays(variable)]
-    )
-    return optimizer
+    return SiTAdamW(cosine_schedule(config, steps_per_epoch), weight_decay=config.weight_decay)
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class SiTAdamW(keras.optimizers.AdamW):
+    """AdamW in which biases, norms, tokens, positions and alphas do not decay.
+
+    Args:
+        learning_rate: float or a schedule.
+        weight_decay: float.
+        epsilon: float.
+        **kwargs: as for `keras.optimizers.AdamW`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 5e-4,
+        weight_decay: float = 0.05,
+        epsilon: float = EPSILON,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
+
+    def build(self, variables):
+        # Keras saves no list of what is left out, so that it is made whenever this is built.
+        self.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
+        super().build(variables)
 
 
 def cosine_schedule(
@@ -37,7 +55,7 @@ def cosine_schedule(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate of each step, as `build_optimizer` says."""
     peak = config.peak_learning_rate
-    warmup_steps = config.warmup_epochs * steps_per_epoch
+    warmup_steps = config.effective_warmup_epochs * steps_per_epoch
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=WARMUP_START if warmup_steps else peak,
         decay_steps=config.epochs * steps_per_epoch - warmup_steps,

@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
-# The deck's equation: an l1 term is divided by alpha, a cross-entropy by alpha squared, because the
+# The paper's equation divides an l1 term by alpha and a cross-entropy by alpha squared, because the
 # first is a Laplace likelihood and the second a softmax one (Kendall et al. 2018).
 EXPONENT = {"reconstruction": 1, "rotation": 2, "contrastive": 2}
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
 class UncertaintyWeighting(keras.layers.Layer):
-    """The deck's total: L_rec / a1 + L_rot / a2^2 + L_con / a3^2 + log a1 + log a2 + log a3.
+    """The paper's total: L_rec / a1 + L_rot / a2^2 + L_con / a3^2 + log a1 + log a2 + log a3.
 
     Each task has one weight, log alpha, so that alpha stays positive; alpha starts at exp(1/2) as
     in the authors' code. The total can be negative: a small loss lets log alpha go below zero.
@@ -93,3 +93,10 @@ class FixedWeighting(keras.layers.Layer):
 
     def get_config(self):
         return {"name": self.name, "tasks": self.tasks, "values": self.values}
+
+
+def build_weighting(name: str, tasks, values=None) -> keras.layers.Layer:
+    """Returns the layer of a weighting: `uncertainty`, or `fixed` with these values."""
+    if name == "uncertainty":
+        return UncertaintyWeighting(tasks, name="weighting")
+    return FixedWeighting(tasks, values, name="weighting")

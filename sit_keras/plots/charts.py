@@ -1,4 +1,7 @@
-"""Numbers as pictures: curves, tables, matrices, maps of features."""
+"""Charts: training curves, confusion matrices, maps of features, tables, searches.
+
+Shapes: N images, K classes.
+"""
 
 import os
 import typing
@@ -6,16 +9,15 @@ import typing
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
-from sklearn.manifold import TSNE
 
 from sit_keras.config.checks import TASKS
 
 
 def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Draws a run: losses, accuracies, alphas, weights, and each task's pull at the encoder.
+    """Draws the log of a run: losses, accuracies, alphas, weights, and the tasks' gradient shares.
 
     Args:
-        log: the columns of `log.csv`; epochs, from 0, are its `epoch`.
+        log: the columns of `log.csv` by their names; `epoch` counts from 0.
         path: of the PNG.
     """
     log = {name: values for name, values in log.items() if not np.isnan(values).all()}
@@ -25,7 +27,7 @@ def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None
         "accuracy": [n for n in log if n.endswith("_accuracy")],
         "alpha, learned": [n for n in log if n.startswith("alpha_")],
         "weight in the loss": [n for n in log if n.startswith("weight_")],
-        "share of the pull at the encoder": [n for n in log if n.startswith("share_")],
+        "gradient share at the encoder": [n for n in log if n.startswith("share_")],
     }
     figure = Figure(figsize=(13, 7), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
@@ -51,7 +53,7 @@ def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None
 
 
 def _colour(name):
-    """One colour for each task, in all panels."""
+    """Returns the colour of a column, which is the same for a task in all panels."""
     for number, task in enumerate(TASKS):
         if task in name:
             return f"C{number}"
@@ -61,10 +63,10 @@ def _colour(name):
 def confusion_sheet(
     confusion: np.ndarray, class_names: typing.Sequence[str], path: str | os.PathLike
 ) -> None:
-    """Draws a confusion matrix, each row to its own sum.
+    """Draws a confusion matrix, in which each row is divided by its sum.
 
     Args:
-        confusion: (K, K) int, rows the true classes.
+        confusion: (K, K) int, whose rows are the true classes.
         class_names: K names.
         path: of the PNG.
     """
@@ -77,7 +79,7 @@ def confusion_sheet(
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
     if count <= 40:  # more names cannot be read
-        plain = {"fontsize": 7, "parse_math": False}  # a $ is a $
+        plain = {"fontsize": 7, "parse_math": False}  # a name may contain a $
         axes.set_xticks(range(count), class_names, rotation=90, **plain)
         axes.set_yticks(range(count), class_names, **plain)
     if count <= 12:
@@ -88,26 +90,19 @@ def confusion_sheet(
 
 
 def feature_map(
-    features: np.ndarray,
+    plane: np.ndarray,
     labels: np.ndarray,
     class_names: typing.Sequence[str],
     path: str | os.PathLike,
-    seed: int = 0,
 ) -> None:
-    """Draws images as points of a plane by t-SNE of their features, coloured by class.
+    """Draws images as points of a plane, coloured by class.
 
     Args:
-        features: (N, E) float32.
-        labels: (N,) int; -1 for none.
+        plane: (N, 2) float32, such as of `sit_keras.evaluation.feature_plane`.
+        labels: (N,) int; -1 for an image without a label.
         class_names: K names.
         path: of the PNG.
-        seed: int.
     """
-    if len(features) > 3 and np.ptp(features, axis=0).max() > 1e-6:
-        perplexity = min(30, (len(features) - 1) / 3)
-        plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
-    else:
-        plane = np.zeros((len(features), 2))  # collapsed to a point, on which scikit-learn dies
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
@@ -118,7 +113,7 @@ def feature_map(
         for index in range(len(class_names))
     ]
     if 0 < len(class_names) <= 20:
-        # Given by hand: a name of its own may begin with an underscore.
+        # Handles are given, since matplotlib leaves out labels that begin with an underscore.
         legend = figure.legend(
             dots, class_names, loc="outside right upper", fontsize=8, markerscale=2
         )
@@ -129,10 +124,10 @@ def feature_map(
 
 
 def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
-    """Draws the numbers of a table as bars, the deck's as marks.
+    """Draws the numbers of a table as bars, and those of the paper as marks.
 
     Args:
-        entries: dicts of `row`, `column`, `mean`, `deviation` or None, and `deck` in percent or
+        entries: dicts of `row`, `column`, `mean`, `deviation` or None, and `paper` in percent or
             None.
         path: of the PNG.
     """
@@ -148,10 +143,10 @@ def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None
         spreads = [100 * (entry["deviation"] or 0) for entry in chosen]
         bars = axes.barh(places, values, height, xerr=spreads, label=column, alpha=0.8)
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        known = [(entry["deck"], at) for entry, at in zip(chosen, places, strict=True)]
+        known = [(entry["paper"], at) for entry, at in zip(chosen, places, strict=True)]
         known = [(value, at) for value, at in known if value is not None]
         if known:
-            axes.plot(*zip(*known, strict=True), "k|", markersize=12, label=f"{column}, deck")
+            axes.plot(*zip(*known, strict=True), "k|", markersize=12, label=f"{column}, paper")
     axes.set_yticks([i + height * (len(columns) - 1) / 2 for i in range(len(rows))], rows)
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy, %", xlim=(0, 105))
@@ -160,10 +155,10 @@ def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None
 
 
 def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
-    """Draws the score of each trial over each setting that a search changed.
+    """Draws the score of each trial against each setting that a search changed.
 
     Args:
-        trials: dicts of `score` and `changes`, a dict of settings.
+        trials: dicts of `score` and of `changes`, the values of settings by their names.
         path: of the PNG.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial["changes"]))
@@ -179,6 +174,6 @@ def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None
         if values and min(values) > 0 and max(values) > 10 * min(values):
             axes.set_xscale("log")
         axes.set(xlabel=name, ylabel="score, %")
-    for axes in list(cells):  # those left over
+    for axes in list(cells):  # cells without a chart
         axes.set_axis_off()
     figure.savefig(path, dpi=120)

@@ -1,6 +1,6 @@
-"""Images side by side: views and their corruption, restorations, attention, neighbours.
+"""Grids of images: views and their corruption, restored images, attention, neighbours.
 
-Shapes: M images, S side, A attention heads, K neighbours.
+Shapes: M images, S side, C channels, A attention heads, K neighbours.
 """
 
 import os
@@ -10,13 +10,15 @@ import typing
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
-from sit_keras.augment.operations import denormalize
+from sit_keras.config.preprocessing import PreprocessingConfig
 
-RIGHT, WRONG = "darkgreen", "darkred"
+CORRECT, WRONG = "darkgreen", "darkred"
+_DEFAULT = PreprocessingConfig()
+_IMAGE = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
 
 
 def _cells(rows, columns, side=1.5, above=0.4):
-    """A figure of square cells without axes, and the cells (rows, columns)."""
+    """Returns a figure of square cells without axes, and the cells (rows, columns)."""
     figure = Figure(figsize=(side * columns, side * rows + above), layout="constrained")
     cells = figure.subplots(rows, columns, squeeze=False)
     for cell in cells.flat:
@@ -32,18 +34,19 @@ def _save(figure, path, dpi=100):
     figure.savefig(path, dpi=dpi)
 
 
-def _pixels(images):
-    """Normalised images as pixels in [0, 1]."""
-    return np.clip(np.asarray(denormalize(images)), 0, 1)
+def _pixels(images, preprocessing):
+    """Returns normalised images (..., C) as pixels in [0, 1]."""
+    pixels = np.asarray(images) * np.array(preprocessing.std) + np.array(preprocessing.mean)
+    return np.clip(pixels, 0, 1)
 
 
-def _rows(rows, side=1.5):
-    """A figure with each of the named rows of normalised images, and its cells."""
+def _rows(rows, preprocessing, side=1.5):
+    """Returns a figure with each of the named rows of normalised images, and its cells."""
     figure, cells = _cells(len(rows), len(next(iter(rows.values()))), side)
     for line, (name, images) in zip(cells, rows.items(), strict=True):
         line[0].set_ylabel(name, fontsize=8)
-        for cell, image in zip(line, _pixels(images), strict=True):
-            cell.imshow(image, interpolation="nearest")
+        for cell, image in zip(line, _pixels(images, preprocessing), strict=True):
+            cell.imshow(image, **_IMAGE)
     return figure, cells
 
 
@@ -54,61 +57,73 @@ def reconstruction_sheet(
     rotation: np.ndarray,
     predicted_rotation: np.ndarray | None,
     path: str | os.PathLike,
+    preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Writes a sheet of clean, corrupted and restored images, one image a column.
+    """Draws clean, corrupted and restored images, one image a column.
 
     Args:
-        clean, corrupted: (M, S, S, 3) float32, normalised.
-        restored: the same, or None where the task is left out.
-        rotation: (M,) int, true quarter turns clockwise.
-        predicted_rotation: (M,) int, or None where the task is left out.
+        clean, corrupted: (M, S, S, C) float32, normalised.
+        restored: (M, S, S, C) float32, normalised; None without the reconstruction task.
+        rotation: (M,) int, the true quarter turns clockwise.
+        predicted_rotation: (M,) int, or None without the rotation task.
         path: of the PNG.
+        preprocessing: PreprocessingConfig. How the images were normalised.
     """
     rows = {"clean": clean, "corrupted": corrupted}
     if restored is not None:
         rows["restored"] = restored
-    figure, cells = _rows(rows)
+    figure, cells = _rows(rows, preprocessing)
     for i, cell in enumerate(cells[0]):
         title, colour = f"{90 * rotation[i]}°", "black"
         if predicted_rotation is not None:
-            title += f", said {90 * predicted_rotation[i]}°"
-            colour = RIGHT if predicted_rotation[i] == rotation[i] else WRONG
+            title += f", predicted {90 * predicted_rotation[i]}°"
+            colour = CORRECT if predicted_rotation[i] == rotation[i] else WRONG
         cell.set_title(title, fontsize=8, color=colour)
     _save(figure, path)
 
 
-def corruption_gallery(stages: dict[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Writes a row of images for each way to spoil them.
+def corruption_gallery(
+    stages: dict[str, np.ndarray],
+    path: str | os.PathLike,
+    preprocessing: PreprocessingConfig = _DEFAULT,
+) -> None:
+    """Draws a row of images for each kind of corruption.
 
     Args:
-        stages: (M, S, S, 3) float32, normalised, by name; the same images in each.
+        stages: by the name of the corruption, the same images (M, S, S, C) float32, normalised.
         path: of the PNG.
+        preprocessing: PreprocessingConfig. How the images were normalised.
     """
-    figure, _ = _rows(stages)
+    figure, _ = _rows(stages, preprocessing)
     _save(figure, path)
 
 
 def attention_sheet(
-    images: np.ndarray, heads: np.ndarray, rollout: np.ndarray, path: str | os.PathLike
+    images: np.ndarray,
+    heads: np.ndarray,
+    rollout: np.ndarray,
+    path: str | os.PathLike,
+    preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws where a token looks: each head of the last block, their mean, and the rollout.
+    """Draws the attention of a token: each head of the last block, their mean, and the rollout.
 
     Args:
-        images: (M, S, S, 3) float32, normalised.
-        heads: (M, A, rows, columns) float32, attention to the patches.
+        images: (M, S, S, C) float32, normalised.
+        heads: (M, A, rows, columns) float32, the attention to the patches.
         rollout: (M, rows, columns) float32.
         path: of the PNG.
+        preprocessing: PreprocessingConfig. How the images were normalised.
     """
     num_heads = heads.shape[1]
     titles = ["image", *(f"head {i + 1}" for i in range(num_heads)), "mean of heads", "rollout"]
     figure, cells = _cells(len(images), len(titles), side=1.2)
     for cell, title in zip(cells[0], titles, strict=True):
         cell.set_title(title, fontsize=8)
-    columns = zip(cells, _pixels(images), heads, rollout, strict=True)
+    columns = zip(cells, _pixels(images, preprocessing), heads, rollout, strict=True)
     for line, image, each, flow in columns:
-        line[0].imshow(image, interpolation="nearest")
+        line[0].imshow(image, **_IMAGE)
         for cell, weights in zip(line[1:], [*each, each.mean(axis=0), flow], strict=True):
-            cell.imshow(weights, cmap="inferno", vmin=0)  # each to its own maximum
+            cell.imshow(weights, cmap="inferno", vmin=0)  # scaled by its own maximum
     _save(figure, path)
 
 
@@ -119,28 +134,30 @@ def neighbour_sheet(
     path: str | os.PathLike,
     names: np.ndarray | None = None,
     neighbour_names: np.ndarray | None = None,
+    preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws images beside those that an encoder finds most like them.
+    """Draws images beside their nearest neighbours in the space of features.
 
     Args:
-        queries: (M, S, S, 3) float32, normalised.
-        neighbours: (M, K, S, S, 3) float32, normalised, the most similar first.
+        queries: (M, S, S, C) float32, normalised.
+        neighbours: (M, K, S, S, C) float32, normalised, the most similar first.
         similarities: (M, K) float32, cosines.
         path: of the PNG.
-        names: (M,) names of classes, or None.
-        neighbour_names: (M, K) names, or None.
+        names: (M,) names of the classes of the queries, or None.
+        neighbour_names: (M, K) names of the classes of the neighbours, or None.
+        preprocessing: PreprocessingConfig. How the images were normalised.
     """
     count, k = similarities.shape
     figure, cells = _cells(count, 1 + k, side=1.2)
     for i, line in enumerate(cells):
-        line[0].imshow(_pixels(queries[i]), interpolation="nearest")
+        line[0].imshow(_pixels(queries[i], preprocessing), **_IMAGE)
         line[0].set_title("image" if names is None else names[i], fontsize=8, parse_math=False)
         for j, cell in enumerate(line[1:]):
-            cell.imshow(_pixels(neighbours[i, j]), interpolation="nearest")
+            cell.imshow(_pixels(neighbours[i, j], preprocessing), **_IMAGE)
             title, colour = f"{similarities[i, j]:.2f}", "black"
             if names is not None:
                 title = f"{neighbour_names[i, j]} {title}"
-                colour = RIGHT if neighbour_names[i, j] == names[i] else WRONG
+                colour = CORRECT if neighbour_names[i, j] == names[i] else WRONG
             cell.set_title(title, fontsize=7, color=colour, parse_math=False)
     _save(figure, path)
 
@@ -151,12 +168,12 @@ def outlier_sheet(
     titles: typing.Sequence[str],
     path: str | os.PathLike,
 ) -> None:
-    """Draws images above what was restored of them.
+    """Draws images above their reconstructions.
 
     Args:
-        images: (H, W, 3) uint8 each.
-        restored: (S, S, 3) float32 in [0, 1] each.
-        titles: a text for each.
+        images: M images (H, W, 3) uint8.
+        restored: M reconstructions (S, S, 3) float32 in [0, 1].
+        titles: M texts.
         path: of the PNG.
     """
     figure, cells = _cells(2, len(images), above=0.6)

@@ -1,4 +1,4 @@
-"""Work that is done once: its folder says what was asked for and, in the end, the results."""
+"""Steps whose results are kept in a folder, so that a repeated call does not compute them again."""
 
 import json
 import os
@@ -13,18 +13,22 @@ from sit_keras.data.images import ImageSet
 from sit_keras.runs.files import sole_run, write_json
 
 
-def once(
-    folder: str | os.PathLike, settings: dict, work: typing.Callable[[pathlib.Path], dict]
+def cached_step(
+    folder: str | os.PathLike, settings: dict, compute: typing.Callable[[pathlib.Path], dict]
 ) -> dict:
-    """Returns the results of work in a folder, doing it only if it is not finished there.
+    """Returns the results that a folder holds, or computes them into it.
 
     Args:
-        folder: gets `settings.json` before the work and `results.json` after it.
+        folder: gets `settings.json` before the step and `results.json` after it.
         settings: plain values that decide the results.
-        work: called with the folder; returns the results as plain values.
+        compute: called with the folder; returns the results as plain values.
+
+    Returns:
+        The results.
 
     Raises:
-        ValueError: if the folder holds work of other settings, or another process works in it.
+        ValueError: if the folder holds results of other settings, or another process is working in
+            it.
     """
     folder = pathlib.Path(folder)
     settings = json.loads(json.dumps(settings))
@@ -34,14 +38,14 @@ def once(
         changed = differing(json.loads(path.read_text()), settings)
         if changed:
             raise ValueError(
-                f"{folder} holds work of other settings ({'; '.join(changed)}): give another "
+                f"{folder} holds results of other settings ({'; '.join(changed)}): give another "
                 "--output, or remove that folder."
             )
     if finished.exists():
         return json.loads(finished.read_text())
     with sole_run(folder):
         write_json(path, settings)
-        results = work(folder)
+        results = compute(folder)
         write_json(finished, results)
     return results
 

@@ -5,14 +5,14 @@ import os
 
 import tensorflow as tf
 
+from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import count_steps, step_views
+from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images, step_views
 from sit_keras.data.sources import load_source
 from sit_keras.data.splits import hold_out
-from sit_keras.data.views import TwoViews
 
-# Enough for a verdict on an encoder; the paper's protocols use every image.
+# Enough to compare an encoder with its baselines; the paper's protocols use every image.
 MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
 MAX_VALIDATION_STEPS = 10
 MIN_VALIDATION_IMAGES = 16
@@ -50,33 +50,58 @@ class RunData:
 
     @property
     def two_views(self) -> TwoViews:
-        """What makes the views."""
+        """What makes the views of training."""
         config = self.config
-        return TwoViews(config.model.square_size, config.views, config.corruption, config.seed)
+        return TwoViews(
+            config.model.image_size,
+            config.views,
+            config.corruption,
+            config.preprocessing,
+            config.seed,
+        )
+
+    @property
+    def validation_views(self) -> TwoViews:
+        """What makes the views of validation, as `SiTPretrainer` does."""
+        return dataclasses.replace(self.two_views, seed=self.config.seed + 1)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; raises ValueError if there are too few images for one."""
         return steps_per_epoch(self.config, len(self.train))
 
-    def views(self, first: int, last: int) -> tf.data.Dataset:
-        """Returns the training batches of steps `first` to `last` of the run."""
-        return step_views(self.train, self.two_views, self.config.batch_size, first, last)
+    def train_batches(
+        self, first: int, last: int, in_pipeline: bool = False, shard: Shard = WHOLE
+    ) -> tf.data.Dataset:
+        """Returns the training batches of steps `first` to `last` of the run.
 
-    def validation_views(self, divisor: int) -> tf.data.Dataset:
+        Args:
+            first, last: int.
+            in_pipeline: bool. Make the views here, and not where the network runs.
+            shard: Shard. The part of this process.
+        """
+        batches = step_views if in_pipeline else step_images
+        return batches(self.train, self.two_views, self.config.batch_size, first, last, shard=shard)
+
+    def validation_batches(
+        self, divisor: int, in_pipeline: bool = False, shard: Shard = WHOLE
+    ) -> tf.data.Dataset:
         """Returns the same batches every epoch, of held-out images if there are enough of them.
 
         Args:
             divisor: int. Divides the size of the batches.
+            in_pipeline, shard: as for `train_batches`.
         """
         enough = len(self.held_out) >= min(self.config.batch_size, MIN_VALIDATION_IMAGES)
         watched = self.held_out if enough else self.train
         batch_size = min(self.config.batch_size, len(watched))
         batch_size = max(batch_size // divisor, 1) * divisor
         steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
-        others = dataclasses.replace(self.two_views, seed=self.config.seed + 1)
-        # Drawn anew each time: cached, ten batches of the paper's would fill seven gigabytes.
-        return step_views(watched, others, batch_size, 0, steps, shuffle=False)
+        batches = step_views if in_pipeline else step_images
+        # Made anew each time: kept, the views of ten batches of the paper's fill seven gigabytes.
+        return batches(
+            watched, self.validation_views, batch_size, 0, steps, shuffle=False, shard=shard
+        )
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""

@@ -1,4 +1,4 @@
-"""What a stranger should know of an encoder, as Markdown: one card for a run, one for an export."""
+"""Model cards in Markdown: one for the encoder of a run, one for an exported version."""
 
 import typing
 
@@ -7,12 +7,21 @@ from sit_keras.config.settings import RunConfig
 from sit_keras.runs.results import KINDS
 
 CARD = "model_card.md"  # in a run folder, and in `assets.extra` of an exported version
+# Which numbers of a contract's preprocessing the card of an export states.
+_PREPROCESSING = ("image_shape", "crop", "mean", "std")
 
-_TAUGHT = {
-    "rotation": "to tell which way up an image lies",
-    "contrastive": "to tell which views belong to one image",
-    "reconstruction": "to restore spoilt images",
+_LEARNED = {
+    "rotation": "to tell by how much an image was rotated",
+    "contrastive": "to tell which views belong to the same image",
+    "reconstruction": "to restore corrupted images",
 }
+
+_USE = """\
+import sit_keras
+
+encoder = sit_keras.SiTBackbone.from_preset("encoder.keras")
+preprocess = sit_keras.ImagePreprocessing.of(encoder)
+tokens = encoder(preprocess(images))"""
 
 
 def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int) -> str:
@@ -24,12 +33,13 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         num_images: int. Images trained on.
     """
     model = config.model
-    height, width = model.input_size
+    side = model.image_size
+    low, high = config.preprocessing.value_range
     facts = {
         "Network": f"ViT, {model.num_layers} blocks of width {model.hidden_dim}, {model.num_heads} "
-        f"heads, patches of {model.patch_size} px; input {height} x {width}",
+        f"heads, patches of {model.patch_size} px; input {side} x {side}",
         "Parameters": f"{model.num_encoder_parameters:,}",
-        "Work": f"{model.num_encoder_flops / 1e9:.3g} GFLOPs an image",
+        "Computation": f"{model.num_encoder_flops / 1e9:.3g} GFLOPs an image",
         "Trained on": f"{num_images:,} images of {config.dataset}, without labels",
         "Tasks": f"{', '.join(config.tasks)}; weights: {config.weighting}",
         "Trained for": f"{config.epochs} epochs, {results['steps']:,} steps of "
@@ -43,14 +53,16 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         [
             f"# SiT encoder, {config.dataset}, {config.preset}\n",
             "A Vision Transformer pre-trained without labels by SiT "
-            "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)). It was taught "
-            f"{'; '.join(_TAUGHT[task] for task in config.tasks)}.\n",
+            "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)). It learned "
+            f"{'; '.join(_LEARNED[task] for task in config.tasks)}.\n",
             _table(("", ""), facts.items()),
             "## What `encoder.keras` takes and gives\n",
-            f"RGB images, {height} x {width} px, normalised with ImageNet's mean and deviation. "
-            f"For each a rotation token and a contrastive token of {model.hidden_dim} numbers, and "
-            "as many for each patch.\n",
-            "```python\nencoder = sit_keras.load_encoder('encoder.keras')\n```\n",
+            f"It takes RGB images of {side} x {side} px, normalised. For each image it gives a "
+            f"rotation token and a contrastive token of {model.hidden_dim} numbers, and a token of "
+            "as many for each patch. The file holds how images of any size are preprocessed: the "
+            f"centre crop keeps {config.preprocessing.crop:g} of the short side, and the values "
+            f"range from {low:g} to {high:g}.\n",
+            f"```python\n{_USE}\n```\n",
             *_accuracy(results),
             *_limits(config),
         ]
@@ -59,7 +71,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
 
 def _accuracy(results):
     if "linear_accuracy" not in results:
-        return ["## How good it is\n", "There were no labelled images to judge it by.\n"]
+        return ["## How good it is\n", "There were no labelled images to evaluate it on.\n"]
     rows = [
         (name, f"{results['linear_accuracy'][kind]:.1%}", f"{results['knn_accuracy'][kind]:.1%}")
         for kind, name in KINDS.items()
@@ -67,8 +79,8 @@ def _accuracy(results):
     return [
         "## How good it is\n",
         f"Accuracy on {results['probe_test_images']} {results['probe_test_split']} images of "
-        f"{results['num_classes']} classes: frozen features, a linear head taught by "
-        f"{results['probe_train_images']} labels, and nearest neighbours.\n",
+        f"{results['num_classes']} classes: frozen features, a linear head trained on "
+        f"{results['probe_train_images']} labelled images, and nearest neighbours.\n",
         _table(("features", "linear head", "nearest neighbours"), rows),
     ]
 
@@ -78,14 +90,14 @@ def _limits(config):
     if config.initial_encoder is not None:
         sources = f"{config.dataset}, and from whatever `{config.initial_encoder}` had learned from"
     lines = [
-        f"It learned from {sources}. On other images, measure first: "
-        "`python evaluate.py --run=... --dataset=...`.",
-        "What those images show too often or not at all, it knows too well or not at all. Nothing "
-        "was measured about that, nor about fairness to people who are on them.",
-        "Its weights come from images that have terms of use of their own.",
+        f"It learned from {sources}. Evaluate it before you use it on other images: "
+        "`sit-keras evaluate --run=... --dataset=...`.",
+        "It knows too well what these images show too often, and does not know what they do not "
+        "show. Neither this bias nor fairness to the people on them was measured.",
+        "The images that it was trained on have terms of use of their own.",
     ]
     if "rotation" in config.tasks:
-        lines.append("It tells which way up an image lies, so turned images look different to it.")
+        lines.append("It learned to tell rotations, so its features of rotated images differ.")
     return ["## Limits\n", *(f"- {line}" for line in lines), ""]
 
 
@@ -95,9 +107,9 @@ def export_card(
     """Returns the model card of an exported version.
 
     Args:
-        contract: as of `sit_keras.contract.contract`.
+        contract: as of `sit_keras.serving.contract.contract`.
         run: the card of the run that it comes from, or None.
-        conversion: what `sit_keras.convert` said of the encoder, or None.
+        conversion: what is in `conversion.json`, of an encoder that was converted, or None.
     """
     preprocessing = contract["preprocessing"]
     rows = [
@@ -110,9 +122,10 @@ def export_card(
             "# A SiT encoder for TF Serving\n",
             f"Exported by SiT-Keras {VERSION} with weights in {contract['weights']}, from "
             f"`{contract['source']['run']}`. `assets/contract.json` has every dtype and shape, and "
-            "`assets/examples.npz` what goes in and comes out.\n",
-            f"It takes {preprocessing['input']}. Inside: {preprocessing['crop']}, "
-            f"{preprocessing['resize']}, ImageNet's mean and deviation.\n",
+            "`assets/examples.npz` has inputs with their outputs.\n",
+            f"It takes {preprocessing['input']}. The preprocessing is inside:\n",
+            "\n".join(f"1. {step}" for step in preprocessing["steps"]) + "\n",
+            _table(("", ""), [(name, str(preprocessing[name])) for name in _PREPROCESSING]),
             _table(("signature", "takes", "gives"), rows),
             *([f"Classes: {', '.join(classes)}.\n"] if classes else []),
             *_origin(run, conversion),
@@ -125,10 +138,10 @@ def _origin(run, conversion):
     if conversion is not None:
         lines.append(f"Its weights were converted from `{conversion['source']}`.\n")
         if conversion["kind"] == "start":
-            lines.append("They are a start for training: their outputs are not the source's.\n")
+            lines.append("They are where training begins from: the outputs are not the source's.\n")
     if run is not None:
         lines += ["## The pre-training it comes from\n", "##" + run.replace("\n## ", "\n#### ")]
-    return lines or ["Nothing is known here of the images that it learned from.\n"]
+    return lines or ["There is no record of the images that it learned from.\n"]
 
 
 def _table(heading, rows):

@@ -1,11 +1,5 @@
-"""Sends images to a served model, by REST or gRPC, and prints what it makes of them.
+"""Sends images to a served model, by REST or gRPC. By REST it needs NumPy and Pillow alone."""
 
-python -m sit_keras.client photo.jpg other.png --classes
-python -m sit_keras.client my/photos --neighbours=3 --grpc --server=gpu-box:8500
-python -m sit_keras.client my/photos --output=embeddings.npz
-"""
-
-import argparse
 import base64
 import io
 import itertools
@@ -20,9 +14,10 @@ import urllib.request
 import numpy as np
 from PIL import Image
 
+from sit_keras.config.extras import import_package
 from sit_keras.data.folder import find_images
 from sit_keras.data.reading import read_image
-from sit_keras.serving import decoding
+from sit_keras.serving import limits
 
 EMBED, CLASSIFY = "serving_bytes", "classify_bytes"
 BATCH = 32
@@ -38,11 +33,11 @@ def image_bytes(path: str | os.PathLike) -> bytes:
     """
     with Image.open(path) as file:
         pixels = file.width * file.height
-        limits = {"JPEG": decoding.MAX_JPEG_PIXELS, "PNG": decoding.MAX_PNG_PIXELS}
+        most = {"JPEG": limits.MAX_JPEG_PIXELS, "PNG": limits.MAX_PNG_PIXELS}
         upright = file.getexif().get(0x0112, 1) == 1
-        if upright and pixels <= limits.get(file.format, 0):
+        if upright and pixels <= most.get(file.format, 0):
             data = pathlib.Path(path).read_bytes()
-            if len(data) <= decoding.MAX_BYTES:
+            if len(data) <= limits.MAX_BYTES:
                 return data
     image = Image.fromarray(read_image(path, enough=1024))
     image.thumbnail((2048, 2048))
@@ -85,16 +80,16 @@ def predict_rest(server: str, model: str, signature: str, files: list[bytes]) ->
 
 def predict_grpc(server: str, model: str, signature: str, files: list[bytes]) -> Outputs:
     """Asks by gRPC; as `predict_rest`, of another port."""
-    import grpc
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
+    grpc = import_package("grpc")
+    predict_pb2 = import_package("tensorflow_serving.apis.predict_pb2")
+    service = import_package("tensorflow_serving.apis.prediction_service_pb2_grpc")
+    tf = import_package("tensorflow")
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
     request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(files, tf.string, [len(files)]))
     with grpc.insecure_channel(server) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        stub = service.PredictionServiceStub(channel)
         try:
             response = stub.Predict(request, timeout=60)
         except grpc.RpcError as error:
@@ -122,26 +117,42 @@ def predict(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m sit_keras.client", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("images", nargs="+", help="files, or folders of images at any depth")
-    parser.add_argument(
-        "--server", help="host:port; default localhost, 8501 for REST, 8500 for gRPC"
-    )
-    parser.add_argument("--model", default="sit", help="the name that the server knows it by")
-    parser.add_argument("--grpc", action="store_true", help="ask by gRPC")
-    wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument("--classes", action="store_true", help="print classes (classify_bytes)")
-    wanted.add_argument("--neighbours", type=int, help="print so many of the images most alike")
-    wanted.add_argument("--output", help="write the embeddings to this .npz file")
-    options = parser.parse_args(argv)
-    server = options.server or ("localhost:8500" if options.grpc else "localhost:8501")
+def ask_server(
+    images: typing.Sequence[str | os.PathLike],
+    server: str | None = None,
+    model: str = "sit",
+    grpc: bool = False,
+    classes: bool = False,
+    neighbours: int | None = None,
+    output: str | os.PathLike | None = None,
+) -> Outputs:
+    """Sends images to a server and prints its answers.
+
+    Args:
+        images: files, or folders of images at any depth. Files that cannot be read are named and
+            passed over.
+        server: str or None. Host and port; None is localhost, 8501 for REST and 8500 for gRPC.
+        model: str. The name by which the server knows the model.
+        grpc: bool. Ask by gRPC instead of REST.
+        classes: bool. Print classes instead of the first numbers of the embeddings.
+        neighbours: int or None. Print so many of the images most alike instead.
+        output: a `.npz` file for the embeddings, or None.
+
+    Returns:
+        Arrays by the name of the output, one row for each image that could be read.
+
+    Raises:
+        ValueError: if there is no image, or more than one of the last three arguments is given.
+        OSError: if the server cannot be reached or refuses.
+        MissingPackage: if gRPC is asked for and its packages are not installed.
+    """
+    if bool(classes) + (neighbours is not None) + (output is not None) > 1:
+        raise ValueError("classes, neighbours and output exclude each other: give one of them.")
+    server = server or ("localhost:8500" if grpc else "localhost:8501")
     sent = []
 
     def readable():
-        for path in (file for each in options.images for file in _files(pathlib.Path(each))):
+        for path in (file for each in images for file in _files(pathlib.Path(each))):
             try:
                 data = image_bytes(path)
             except (OSError, Image.DecompressionBombError) as error:
@@ -150,21 +161,21 @@ def main(argv: list[str] | None = None) -> None:
                 sent.append(path)
                 yield data
 
-    signature = CLASSIFY if options.classes else EMBED
-    outputs = predict(server, options.model, signature, readable(), options.grpc)
+    outputs = predict(server, model, CLASSIFY if classes else EMBED, readable(), grpc)
     for i, path in enumerate(sent):
-        print(f"{path}: {_told(i, outputs, sent, options.neighbours)}")
-    if options.output:
+        print(f"{path}: {_answer(i, outputs, sent, neighbours)}")
+    if output is not None:
         arrays = {"embedding": outputs["embedding"], "ok": outputs["ok"]}
-        np.savez(options.output, paths=list(map(str, sent)), **arrays)
-        print(f"Embeddings: {options.output}")
+        np.savez(output, paths=list(map(str, sent)), **arrays)
+        print(f"Embeddings: {output}")
+    return outputs
 
 
 def _files(path):
     return find_images(path) if path.is_dir() else [path]
 
 
-def _told(i, outputs, paths, neighbours) -> str:
+def _answer(i, outputs, paths, neighbours) -> str:
     """One image's answer as text."""
     if not outputs["ok"][i]:
         return str(outputs["error"][i])
@@ -178,10 +189,3 @@ def _told(i, outputs, paths, neighbours) -> str:
         nearest = others[:neighbours]
         return ", ".join(f"{paths[j]} ({alike[j]:.3f})" for j in nearest)
     return f"[{', '.join(f'{x:.3f}' for x in embedding[i][:6])}, ...] of {embedding.shape[1]}"
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"sit_keras.client: {error}")

@@ -1,7 +1,8 @@
-"""What an export promises: its contract, and examples of what goes in and comes out."""
+"""The contract of an export, and examples of its inputs and outputs."""
 
 import dataclasses
 import io
+import json
 import typing
 
 import keras
@@ -9,46 +10,46 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from sit_keras.augment import operations
-from sit_keras.config.serialization import to_dict
-from sit_keras.data.views import centre_view
+from sit_keras.augment.operations import denormalize
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import ClassifierHead, SiTImageClassifier
+from sit_keras.models.heads import HEADS
+from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.runs.folder import versions
-from sit_keras.serving import decoding
+from sit_keras.serving import limits
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What an export is made of.
+    """The models that an export is made of.
 
     Args:
-        encoder: SiTEncoder.
-        eval_crop: float. See `ViewConfig`.
-        pretext: keras.Model or None. The network of the pre-training, with its heads.
-        tasks: the tasks that it was trained for; the heads of others have learnt nothing.
-        classifier: keras.Model or None. Of `build_classifier`.
+        encoder: SiTBackbone.
+        pretext: keras.Model of `build_pretext_network`, for its heads, or None.
+        tasks: the tasks that it was trained for; the heads of the others have not learned anything.
+        classifier: SiTImageClassifier on the same encoder, or None.
         source: what is known of the run.
     """
 
-    encoder: keras.Model
-    eval_crop: float
+    encoder: SiTBackbone
     pretext: keras.Model | None
     tasks: tuple[str, ...]
-    classifier: keras.Model | None
+    classifier: SiTImageClassifier | None
     source: dict
 
     @property
-    def head(self):
-        """The classifier's head, or None."""
-        return self.classifier and self.classifier.get_layer("classifier")
+    def head(self) -> ClassifierHead | None:
+        """The classifier's head."""
+        return self.classifier and self.classifier.head
 
 
-def class_names(head) -> tuple[str, ...]:
+def class_names(head: ClassifierHead) -> tuple[str, ...]:
     """Returns the names of a head's classes, their numbers if it has none."""
     return head.class_names or tuple(map(str, range(head.num_classes)))
 
 
 def examples(signatures: dict, parts: Parts) -> dict[str, np.ndarray]:
-    """Returns inputs, and what the Keras models make of them: not what the export does."""
+    """Returns inputs with the outputs of the Keras models, which those of the export must equal."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (3, 40, 56, 3), dtype=np.uint8)
     images = pixels.astype("float32") / 255
@@ -64,39 +65,42 @@ def examples(signatures: dict, parts: Parts) -> dict[str, np.ndarray]:
 
 
 def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what the Keras models say, by signature and output: the reference of an export.
+    """Computes what the Keras models return, by signature and output: the reference of an export.
 
     Args:
         parts: Parts.
         images: (B, H, W, 3) float32 in [0, 1].
     """
-    size = parts.encoder.config.square_size
-    views = operations.normalize(centre_view(tf.constant(images), size, parts.eval_crop))
+    layer = ImagePreprocessing.of(parts.encoder)
+    views = layer.normalize(layer.centre(tf.constant(images)))
     tokens = {name: np.asarray(x) for name, x in parts.encoder(views, training=False).items()}
-    both = np.concatenate([tokens["rotation"], tokens["contrastive"]], axis=1)
+    both = np.concatenate([tokens["rotation_token"], tokens["contrastive_token"]], axis=1)
     outputs = {
         "serving_default": {
-            "rotation_token": tokens["rotation"],
-            "contrastive_token": tokens["contrastive"],
+            "rotation_token": tokens["rotation_token"],
+            "contrastive_token": tokens["contrastive_token"],
             "embedding": both / np.linalg.norm(both, axis=1, keepdims=True),
         },
-        "patches": {"patches": tokens["patches"]},
+        "patches": {"patches": tokens["patch_tokens"]},
     }
-    said = parts.pretext(views, training=False) if parts.pretext is not None else {}
     if "reconstruction" in parts.tasks:
-        restored = np.asarray(said["reconstruction"])
+        head = parts.pretext.get_layer(HEADS["reconstruction"])
+        restored = np.asarray(head(tokens["patch_tokens"]))
+        pixels = np.asarray(denormalize(restored, layer.config.mean, layer.config.std))
         outputs["reconstruct"] = {
-            "reconstruction": np.clip(np.asarray(operations.denormalize(restored)), 0, 1),
+            "reconstruction": np.clip(pixels, 0, 1),
             "error": np.abs(restored - views).mean(axis=(1, 2, 3)),
         }
     if "rotation" in parts.tasks:
-        turns = np.argmax(said["rotation"], axis=1)
+        logits = parts.pretext.get_layer(HEADS["rotation"])(tokens["rotation_token"])
+        turns = np.argmax(logits, axis=1)
         outputs["predict_rotation"] = {
-            "probabilities": np.asarray(keras.ops.softmax(said["rotation"])),
+            "probabilities": np.asarray(keras.ops.softmax(logits)),
             "upright_angle": (90 * ((4 - turns) % 4)).astype("int32"),
         }
     if parts.classifier is not None:
-        logits = parts.classifier(views, training=False)
+        low, high = parts.classifier.backbone.preprocessing.value_range
+        logits = parts.classifier(low + images * (high - low), training=False)
         outputs["classify"] = {
             "logits": np.asarray(logits),
             "probabilities": np.asarray(keras.ops.softmax(logits)),
@@ -111,7 +115,11 @@ def _encoded(pixels) -> bytes:
 
 
 def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any]:
-    """Returns what a stranger must know of an export, as plain values."""
+    """Returns what a client must know of an export, as plain values.
+
+    Its `preprocessing` describes what is done inside the export, in words and in numbers: those of
+    `ImagePreprocessing` on images in [0, 1].
+    """
 
     def described(specs):
         return {
@@ -119,25 +127,31 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
             for name, spec in specs.items()
         }
 
-    size = parts.encoder.config.square_size
+    preprocessing = parts.encoder.preprocessing
     functions = {name: f.get_concrete_function() for name, f in signatures.items()}
     return {
         "source": parts.source,
         "versions": versions(),
-        "model": to_dict(parts.encoder.config),
+        "model": json.loads(json.dumps(parts.encoder.get_config())),
         "weights": "float16" if half else "float32",
         "class_names": list(class_names(parts.head)) if parts.head else [],
         "preprocessing": {
             "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
             "orientation not applied",
-            "crop": f"the middle square of {parts.eval_crop:g} of the short side",
-            "resize": f"antialiased bicubic (a = -0.5) to {size} x {size}",
-            "mean": operations.MEAN,
-            "std": operations.STD,
+            "steps": [
+                "cut out the middle square, whose side is `crop` of the short side in whole pixels",
+                "resize it to `image_shape`, antialiased bicubic (a = -0.5)",
+                "take `mean` from each channel and divide it by `std`",
+            ],
+            "image_shape": list(parts.encoder.image_shape),
+            "value_range": [0.0, 1.0],
+            "crop": preprocessing.crop,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
             "limits": {
-                "bytes": decoding.MAX_BYTES,
-                "jpeg_pixels": decoding.MAX_JPEG_PIXELS,
-                "png_pixels": decoding.MAX_PNG_PIXELS,
+                "bytes": limits.MAX_BYTES,
+                "jpeg_pixels": limits.MAX_JPEG_PIXELS,
+                "png_pixels": limits.MAX_PNG_PIXELS,
             },
         },
         "signatures": {

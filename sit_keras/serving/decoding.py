@@ -10,10 +10,8 @@ import typing
 
 import tensorflow as tf
 
-MAX_BYTES = 32 << 20
-# A JPEG is decoded at a fraction of its size, a PNG only as a whole.
-MAX_JPEG_PIXELS = 4096 * 3072
-MAX_PNG_PIXELS = 2048 * 2048
+from sit_keras.serving.limits import MAX_BYTES, MAX_JPEG_PIXELS, MAX_PNG_PIXELS
+
 # Files of one request at a time: a file at the limits takes up to 80 MiB for a moment.
 PARALLEL = 4
 

@@ -1,7 +1,7 @@
-"""From a run to a SavedModel that another team deploys without Keras and without this package.
+"""Exports an encoder as a SavedModel that runs without Keras and without this package.
 
-An export is `NAME/VERSION/` as TF Serving wants it, with a contract inside: what goes in, what
-comes out, and examples of both.
+An export is `NAME/VERSION/`, as TF Serving expects it, with a contract inside: the inputs, the
+outputs, and examples of both.
 """
 
 import json
@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.checks import TASKS
-from sit_keras.config.network import SiTConfig
-from sit_keras.config.serialization import from_dict
-from sit_keras.config.settings import ViewConfig
-from sit_keras.models.loading import load_encoder
+from sit_keras.config.extras import MissingPackage
+from sit_keras.models import loading
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import TASK, SiTImageClassifier
 from sit_keras.runs.files import write_json, write_text
 from sit_keras.runs.folder import folder_name, read_settings
 from sit_keras.runs.model_card import CARD, export_card
@@ -41,30 +41,29 @@ def export(
     """Writes the next version of an export, whole or not at all.
 
     Args:
-        run: a run folder of train.py, a folder of fine-tuning, or a `.keras` file of an encoder.
+        run: a run folder, a folder of fine-tuning or of `save_to_preset`, or a `.keras` file of an
+            encoder. Its preprocessing becomes that of the export.
         output: the folder of the versions, `exports/NAME`.
-        classifier: a `classifier.keras` whose encoder is this one; None takes that of the run's own
-            linear evaluation, if there is one.
+        classifier: a `classifier.keras` on the same encoder; None takes the one in the folder, or
+            that of the run's own linear evaluation, if there is one.
         half: bool. Keep the weights in float16, for half the size.
-        check: bool. Verify it before it can be seen, see `verify_export`.
+        check: bool. Verify the version before it gets its name, see `verify_export`.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        ValueError: if there is no encoder, the classifier's is another one, or the export does not
-            say what the Keras models say.
+        ValueError: if there is no encoder, the classifier's is another one, or the outputs of the
+            export are not those of the Keras models.
     """
     output = pathlib.Path(output)
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
-    servable = Servable(
-        parts.encoder, parts.eval_crop, parts.pretext, parts.tasks, parts.head, names, half
-    )
+    servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)
     signatures = servable.signatures()
     output.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(output / ".lock"):  # another export into this folder is waited for
-        for left_over in output.glob(".writing-*"):  # by one that was killed
+    with filelock.FileLock(output / ".lock"):  # waits for another export into this folder
+        for left_over in output.glob(".writing-*"):  # of an export that was killed
             shutil.rmtree(left_over)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
             model = _write(servable, signatures, parts, half, pathlib.Path(aside))
@@ -74,7 +73,7 @@ def export(
 
 
 def export_folder(run: str | os.PathLike) -> pathlib.Path:
-    """Returns where the versions of a run go: `exports/` and what tells it from other runs.
+    """Returns the folder of a run's versions: `exports/` and what tells the run from others.
 
     Args:
         run: as for `export`.
@@ -101,7 +100,10 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
     tf.saved_model.save(servable, str(model), signatures=signatures)
     extra.mkdir()
     write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
-    write_warmup(extra, signatures)
+    try:
+        write_warmup(extra, signatures)
+    except MissingPackage as error:
+        print(f"No warm-up requests were written, which TF Serving can do without: {error}")
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))
     return model
 
@@ -126,17 +128,17 @@ def verify_export(path: str | os.PathLike) -> str:
         path: the folder of a version.
 
     Returns:
-        What was found, for people.
+        What was compared, as text.
 
     Raises:
-        ValueError: if it is not what it was when it was exported.
+        ValueError: if a file or an output has changed since the export.
     """
     command = [sys.executable, "-P", verify.__file__, os.fspath(path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # this process may hold the GPU
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode:
-        said = (process.stdout + process.stderr).strip().splitlines()
-        raise ValueError(f"{path} failed: {said[-1] if said else 'no word of why'}")
+        lines = (process.stdout + process.stderr).strip().splitlines()
+        raise ValueError(f"{path} failed: {lines[-1] if lines else 'without a reason'}")
     return process.stdout.strip()
 
 
@@ -153,9 +155,9 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
     version = pathlib.Path(version)
     model = tf.saved_model.load(str(version))
     about = json.loads((version / "assets" / verify.CONTRACT).read_text())
-    size = from_dict(SiTConfig, about["model"]).square_size
+    shape = about["preprocessing"]["image_shape"]
     embed = model.signatures["serving_default"]
-    spec = tf.TensorSpec((1, size, size, 3), tf.float32, name="images")
+    spec = tf.TensorSpec((1, *shape), tf.float32, name="images")
     one = tf.function(lambda images: embed(images=images), input_signature=[spec], autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [one.get_concrete_function()], model
@@ -168,10 +170,12 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
 
 
 def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
-    encoder = load_encoder(run)
+    encoder = SiTBackbone.from_preset(run)
     folder = run if run.is_dir() else run.parent
-    config = read_settings(folder) if (folder / "config.json").exists() else None
-    views = config.views if config else _views_of_finetuning(folder)
+    is_preset = (folder / loading.WEIGHTS).exists()  # its config.json is that of the encoder
+    config = None
+    if (folder / "config.json").exists() and not is_preset:
+        config = read_settings(folder)
     pretext, tasks = None, ()
     if run.is_dir() and (run / "network.keras").exists():
         pretext = keras.saving.load_model(run / "network.keras", compile=False)
@@ -180,7 +184,7 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     source = {"run": str(run), "classifier": found and str(found)}
     if config is not None:
         source |= {"preset": config.preset, "dataset": config.dataset, "seed": config.seed}
-    return Parts(encoder, views.eval_crop, pretext, tasks, model, source)
+    return Parts(encoder, pretext, tasks, model, source)
 
 
 def _load_classifier(encoder, run, folder, config, asked):
@@ -192,37 +196,43 @@ def _load_classifier(encoder, run, folder, config, asked):
         return None, None
     if not found.is_file():
         raise ValueError(f"No classifier at {found}: evaluate.py writes classifier.keras.")
-    model = keras.saving.load_model(found, compile=False)
-    if _same(encoder, model.get_layer("sit_encoder")):
+    if found.name == TASK:
+        model = SiTImageClassifier.from_preset(found.parent)
+    else:
+        model = keras.saving.load_model(found, compile=False)
+    if not isinstance(model, SiTImageClassifier):
+        raise ValueError(
+            f"{found} holds a {type(model).__name__}, expected a SiTImageClassifier, such as the "
+            "classifier.keras of evaluate.py."
+        )
+    if _same(encoder, model.backbone):
         return model, found
     other = f"The encoder of {found} is not that of {run}"
     if asked:
         raise ValueError(
             f"{other}: export the folder that the classifier lies in (fine-tuning writes both), or "
-            "judge this encoder with evaluate.py first."
+            "evaluate this encoder with evaluate.py first."
         )
-    print(f"{other}, so the export has no classes: judge this encoder with evaluate.py first.")
+    print(f"{other}, so the export has no classes: evaluate this encoder with evaluate.py first.")
     return None, None
-
-
-def _views_of_finetuning(folder: pathlib.Path) -> ViewConfig:
-    path = folder / "settings.json"
-    if path.exists():
-        return ViewConfig(**json.loads(path.read_text())["views"])
-    return ViewConfig()
 
 
 def _own_classifier(folder, config) -> pathlib.Path | None:
     """A classifier beside the encoder, or that of the linear evaluation on the run's own data."""
-    places = [folder / "classifier.keras"]
+    places = [folder / "classifier.keras", folder / TASK]
     if config is not None:
         places.append(folder / "evaluation" / folder_name(config.dataset) / "classifier.keras")
     return next((place for place in places if place.is_file()), None)
 
 
-def _same(one: keras.Model, other: keras.Model) -> bool:
+def _same(one: SiTBackbone, other: SiTBackbone) -> bool:
+    """Whether two encoders have equal weights and preprocessing."""
     weights = one.get_weights(), other.get_weights()
-    return len(weights[0]) == len(weights[1]) and all(map(np.array_equal, *weights))
+    return (
+        one.preprocessing == other.preprocessing
+        and len(weights[0]) == len(weights[1])
+        and all(map(np.array_equal, *weights))
+    )
 
 
 def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:

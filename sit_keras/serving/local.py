@@ -1,4 +1,4 @@
-"""An exported model at work in this process, on the images of a folder."""
+"""Runs an exported model in this process, on the images of a folder."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from sit_keras.data.reading import read_image
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a model said of an image.
+    """The outputs of a model for one image.
 
     Args:
         path: pathlib.Path of the file.
@@ -32,12 +32,12 @@ class Answer:
 def ask(
     version: str | os.PathLike, signature: str, folder: str | os.PathLike, enough: int = 512
 ) -> typing.Iterator[Answer]:
-    """Asks a signature of images about every image in a folder, telling how far it is.
+    """Yields the outputs of a signature for each image in a folder, and shows the progress.
 
     Args:
         version: the folder of an exported version, `exports/NAME/1`.
-        signature: str.
-        folder: the images, at any depth. Files that cannot be read are named and passed over.
+        signature: str. One that takes `images`.
+        folder: the images, at any depth. Files that cannot be read are named and left out.
         enough: int. A short side in pixels that suffices, see `read_image`.
 
     Raises:

@@ -1,18 +1,20 @@
 """An encoder and its heads as named signatures that need neither Keras nor this package.
 
-Shapes: B images, H W of any size, S side of the network's input, N patches, D width, K classes.
+Shapes: B images, H W of any size, S side of the encoder's input, N patches, D width, K classes.
 """
 
+import functools
 import typing
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.augment import operations
-from sit_keras.data.views import centre_view
-from sit_keras.models.backbone import SiTEncoder
-from sit_keras.models.heads import ClassifierHead
+from sit_keras.augment.operations import denormalize
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.classifier import ClassifierHead
+from sit_keras.models.heads import HEADS
+from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.serving.decoding import decode_images
 
 # Files are reduced by whole factors down to this multiple of the input before they are resized.
@@ -25,22 +27,24 @@ Outputs = dict[str, tf.Tensor]
 class Servable(tf.Module):
     """The signatures of an exported model, with its weights as variables.
 
-    All of them crop the centre of an image, resize and normalise it inside.
+    All of them crop the centre of an image, resize and normalise it inside, by the preprocessing
+    that the encoder was trained with.
 
     Args:
-        encoder: SiTEncoder.
-        eval_crop: float. See `ViewConfig`.
-        pretext: keras.Model or None. The network of the pre-training, for its heads.
-        tasks: which of its heads were trained.
+        encoder: SiTBackbone, for square colour images.
+        pretext: keras.Model of `build_pretext_network`, for its heads, or None.
+        tasks: the tasks whose heads were trained.
         head: ClassifierHead or None.
         class_names: K names, if there is a head.
-        half: bool. Keep the weights in float16; they are computed with in float32.
+        half: bool. Keep the weights in float16; computations are in float32.
+
+    Raises:
+        ValueError: if the encoder takes oblong images or other channels than red, green and blue.
     """
 
     def __init__(
         self,
-        encoder: SiTEncoder,
-        eval_crop: float,
+        encoder: SiTBackbone,
         pretext: keras.Model | None = None,
         tasks: typing.Sequence[str] = (),
         head: ClassifierHead | None = None,
@@ -48,26 +52,36 @@ class Servable(tf.Module):
         half: bool = False,
     ):
         super().__init__()
-        height, width = encoder.config.input_size
-        if height != width:
+        height, width, channels = encoder.image_shape
+        if height != width or channels != 3:
             raise ValueError(
-                "An export takes the middle square of an image, so the encoder's input must be "
-                f"square; received {height}x{width}: see `resize_encoder`."
+                "An export takes the middle square of colour images, so the encoder's image_shape "
+                f"must be (S, S, 3); received {encoder.image_shape}. Another size can be had by "
+                "`SiTBackbone.from_preset(..., image_shape=)`."
             )
+        # The layer itself must not become a part of this module, which would save it.
+        layer = ImagePreprocessing.of(encoder)
+        self._centre, self._normalize = layer.centre, layer.normalize
+        self._denormalize = functools.partial(
+            denormalize, mean=layer.config.mean, std=layer.config.std
+        )
         self._size = height
-        self._eval_crop = eval_crop
         self._half = half
         self._weights = []
         self._encoder = self._frozen(encoder)
-        trained = {task: self._frozen(pretext.get_layer(task)) for task in tasks}
-        self._rotation = trained.get("rotation")
-        self._reconstruction = trained.get("reconstruction")
+        heads = {
+            task: self._frozen(pretext.get_layer(HEADS[task]))
+            for task in ("rotation", "reconstruction")
+            if task in tasks
+        }
+        self._rotation = heads.get("rotation")
+        self._reconstruction = heads.get("reconstruction")
         self._is_fused = head is not None and head.hidden_dim is None
         self._head = head and self._frozen(fuse(head) if self._is_fused else head)
         self._class_names = list(class_names)
 
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
-        """Returns the functions by the names that a client calls them by."""
+        """Returns the functions by their names."""
         images = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
         functions = {
@@ -88,52 +102,50 @@ class Servable(tf.Module):
         }
 
     def embed(self, images: tf.Tensor) -> Outputs:
-        """Images (B, H, W, 3) in [0, 1] -> both tokens (B, D), and `embedding` (B, 2 D), the two
-        side by side at length 1."""
+        """Returns `rotation_token` and `contrastive_token` (B, D) of images (B, H, W, 3) in [0, 1],
+        and `embedding` (B, 2 D), the two side by side at length 1."""
         return self.embed_views(self._views(images))
 
     def embed_views(self, views: tf.Tensor) -> Outputs:
         """As `embed`, of normalised views (B, S, S, 3)."""
         tokens = self._encoder(views)
-        both = tf.concat([tokens["rotation"], tokens["contrastive"]], axis=1)
         return {
-            "rotation_token": tokens["rotation"],
-            "contrastive_token": tokens["contrastive"],
-            "embedding": tf.math.l2_normalize(both, axis=1),
+            "rotation_token": tokens["rotation_token"],
+            "contrastive_token": tokens["contrastive_token"],
+            "embedding": tf.math.l2_normalize(_side_by_side(tokens), axis=1),
         }
 
     def patches(self, images: tf.Tensor) -> Outputs:
-        """Images -> `patches` (B, N, D), row by row."""
-        return {"patches": self._encoder(self._views(images))["patches"]}
+        """Returns `patches` (B, N, D), row by row."""
+        return {"patches": self._encoder(self._views(images))["patch_tokens"]}
 
     def reconstruct(self, images: tf.Tensor) -> Outputs:
-        """Images -> `reconstruction` (B, S, S, 3) in [0, 1], and `error` (B,), the mean absolute
+        """Returns `reconstruction` (B, S, S, 3) in [0, 1], and `error` (B,), the mean absolute
         difference to the normalised view."""
         views = self._views(images)
-        restored = self._reconstruction(self._encoder(views)["patches"])
+        restored = self._reconstruction(self._encoder(views)["patch_tokens"])
         return {
-            "reconstruction": tf.clip_by_value(operations.denormalize(restored), 0.0, 1.0),
+            "reconstruction": tf.clip_by_value(self._denormalize(restored), 0.0, 1.0),
             "error": tf.reduce_mean(tf.abs(restored - views), axis=(1, 2, 3)),
         }
 
     def predict_rotation(self, images: tf.Tensor) -> Outputs:
-        """Images -> `probabilities` (B, 4) of having been turned by 0, 90, 180, 270 degrees
+        """Returns `probabilities` (B, 4) that an image was rotated by 0, 90, 180, 270 degrees
         clockwise, and `upright_angle` (B,) int32, the degrees clockwise that undo it."""
-        logits = self._rotation(self._encoder(self._views(images))["rotation"])
+        logits = self._rotation(self._encoder(self._views(images))["rotation_token"])
         probabilities = tf.nn.softmax(logits)
         turns = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         return {"probabilities": probabilities, "upright_angle": 90 * ((4 - turns) % 4)}
 
     def classify(self, images: tf.Tensor) -> Outputs:
-        """Images -> `logits` and `probabilities` (B, K), `top_classes` and `top_probabilities`
+        """Returns `logits` and `probabilities` (B, K), `top_classes` and `top_probabilities`
         (B, 5 or K), best first."""
         return self.classify_views(self._views(images))
 
     def classify_views(self, views: tf.Tensor) -> Outputs:
         """As `classify`, of normalised views (B, S, S, 3)."""
         tokens = self._encoder(views)
-        both = tf.concat([tokens["rotation"], tokens["contrastive"]], axis=1)  # (B, 2 D)
-        logits = self._head(both if self._is_fused else tokens)
+        logits = self._head(_side_by_side(tokens) if self._is_fused else tokens)
         probabilities = tf.nn.softmax(logits)  # (B, K)
         top = tf.math.top_k(probabilities, min(TOP, len(self._class_names)))
         return {
@@ -144,23 +156,25 @@ class Servable(tf.Module):
         }
 
     def _of_files(self, function):
-        """The same of JPEG or PNG files (B,) string, with `ok` (B,) bool and `error` (B,) string.
+        """Returns the same for JPEG or PNG files (B,) string, with `ok` (B,) bool and `error` (B,).
 
         A file that is refused leaves zeros (no embedding, no class) and does not fail the others:
         a server puts the files of different clients into one batch.
         """
 
         def of_files(image_bytes):
-            pixels, error = decode_images(image_bytes, self._size, ENOUGH * self._size, self._crop)
+            pixels, error = decode_images(
+                image_bytes, self._size, ENOUGH * self._size, self._centre
+            )
             ok = tf.equal(error, "")
-            outputs = function(operations.normalize(pixels))
+            outputs = function(self._normalize(pixels))
             outputs = {name: _where(ok, value) for name, value in outputs.items()}
             return {**outputs, "ok": ok, "error": error}
 
         return of_files
 
     def _frozen(self, layer: keras.layers.Layer) -> typing.Callable:
-        """A Keras layer in inference mode, with its weights as variables of this module.
+        """Returns a Keras layer in inference mode, with its weights as variables of this module.
 
         The layer itself must not become part of it, or its own weights would be saved once more.
         """
@@ -178,11 +192,13 @@ class Servable(tf.Module):
 
         return call
 
-    def _crop(self, images):
-        return centre_view(images, self._size, self._eval_crop)
-
     def _views(self, images):
-        return operations.normalize(self._crop(images))
+        return self._normalize(self._centre(images))
+
+
+def _side_by_side(tokens):
+    """The rotation token and the contrastive token of each image, (B, 2 D)."""
+    return tf.concat([tokens[name] for name in ClassifierHead.tokens], axis=1)
 
 
 def _where(ok, value):

@@ -24,7 +24,7 @@ def checksums(model: pathlib.Path) -> dict[str, str]:
 
 
 def verify(model: pathlib.Path) -> list[str]:
-    """Returns a line for each thing that was looked at; raises ValueError at one that is wrong."""
+    """Returns a line for each comparison; raises ValueError at the first that fails."""
     expected = json.loads((model / "assets.extra" / CHECKSUMS).read_text())
     found = checksums(model)
     wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from sit_keras.config.extras import import_package
 
 FILE = "tf_serving_warmup_requests"
 BATCHES = (1, 8)
@@ -18,7 +19,12 @@ def write_warmup(folder: pathlib.Path, signatures: dict) -> None:
     Args:
         folder: pathlib.Path, `assets.extra` of a version.
         signatures: by their names, functions of `images` or `image_bytes`.
+
+    Raises:
+        MissingPackage: if the messages of TF Serving are not installed.
     """
+    predict_pb2 = import_package("tensorflow_serving.apis.predict_pb2")
+    prediction_log_pb2 = import_package("tensorflow_serving.apis.prediction_log_pb2")
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
         for name, function in signatures.items():
             (spec,) = function.input_signature

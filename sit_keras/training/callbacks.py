@@ -1,4 +1,4 @@
-"""What is measured and shown after each epoch: the ledger, neighbours, sheets, the report."""
+"""What is measured and shown after each epoch: gradients of the tasks, sheets, a line of text."""
 
 import gc
 import pathlib
@@ -11,12 +11,14 @@ import tensorflow as tf
 
 from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.tensorboard import PictureLog
+from sit_keras.training.update import task_gradient_norms
 
 
-class TaskLedger(keras.callbacks.Callback):
-    """Adds to the epoch's logs: alphas, effective weights, and each task's pull at the encoder.
+class TaskGradients(keras.callbacks.Callback):
+    """Adds to the epoch's logs: alphas, effective weights, and each task's share of the gradient.
 
-    `share_TASK` is the task's part of the sum of the norms of the encoder's gradients.
+    `share_TASK` is the norm of the task's gradient at the backbone's weights, as a share of the sum
+    of these norms over all tasks.
 
     Args:
         views: a batch of views, the same every epoch.
@@ -28,7 +30,7 @@ class TaskLedger(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        self._norms = tf.function(model.task_gradient_norms)
+        self._norms = tf.function(lambda views: task_gradient_norms(model, views), autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
         weighting = self.model.weighting
@@ -40,7 +42,7 @@ class TaskLedger(keras.callbacks.Callback):
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
-class Sheets(keras.callbacks.Callback):
+class ReconstructionSheets(keras.callbacks.Callback):
     """Writes a sheet of clean, corrupted and restored images every so many epochs and at the end.
 
     Args:
@@ -67,19 +69,20 @@ class Sheets(keras.callbacks.Callback):
             gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):
-        outputs = self.model(self._views["corrupted"], training=False)
+        outputs = self.model.network(self._views["corrupted"], training=False)
         tasks = self.model.tasks
+        predicted = np.argmax(outputs["rotation_logits"], -1)
         reconstruction_sheet(
             clean=self._views["clean"].numpy(),
             corrupted=self._views["corrupted"].numpy(),
             restored=outputs["reconstruction"].numpy() if "reconstruction" in tasks else None,
             rotation=self._views["rotation"].numpy(),
-            predicted_rotation=np.argmax(outputs["rotation"], -1) if "rotation" in tasks else None,
+            predicted_rotation=predicted if "rotation" in tasks else None,
             path=path,
         )
 
 
-class Report(keras.callbacks.Callback):
+class EpochReport(keras.callbacks.Callback):
     """Shows a progress bar for the epoch, then one line of everything it measured.
 
     Args:
@@ -94,8 +97,8 @@ class Report(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch is None:
             print(
-                "Per task: raw loss, accuracy, learned alpha, x its weight in the loss, and its "
-                "share of the pull at the encoder."
+                "For each task: its loss, accuracy, learned alpha, weight in the total (x), and "
+                "share of the gradient at the encoder."
             )
             self._first_epoch = epoch
             self._start = time.monotonic()
@@ -124,7 +127,7 @@ class Report(keras.callbacks.Callback):
             text += f" acc {logs[f'{task}_accuracy']:.0%}"
         if f"alpha_{task}" in logs:
             text += f" alpha {logs[f'alpha_{task}']:.2f}"
-        return f"{text} x{logs[f'weight_{task}']:.2f} pull {logs[f'share_{task}']:.0%}"
+        return f"{text} x{logs[f'weight_{task}']:.2f} gradient {logs[f'share_{task}']:.0%}"
 
 
 def _duration(seconds: float) -> str:

@@ -14,28 +14,25 @@ NUM_KEPT = 2
 
 
 class Checkpoints:
-    """The last few states of a training: weights, optimizer, and the generators of drop-path noise.
+    """The last few states of a training: its parts and the optimizer.
 
     Batches are pure functions of the step, so nothing of the data needs saving. Files are written
     aside and renamed.
 
     Args:
-        model: a compiled model. Its `trained_parts` where it has such, else the whole is saved.
+        model: a compiled model.
         folder: where the checkpoints lie.
+        parts: by their names, models and variables to save: all that changes with a step but for
+            the optimizer, the state of random generators (which Keras tracks in no checkpoint of
+            its own) among them. Metrics begin anew with each epoch.
     """
 
-    def __init__(self, model: keras.Model, folder: str | os.PathLike):
+    def __init__(self, model: keras.Model, folder: str | os.PathLike, parts: dict):
         model.optimizer.build(model.trainable_variables)
         # Not the optimizer's count, which leaves out the steps that a loss scale skips.
         self._step = tf.Variable(0, dtype=tf.int64)
-        # Keras tracks these in no checkpoint of its own.
-        generators = [v.value for v in model.variables if "seed_generator" in v.path]
-        # Metrics begin anew with each epoch, and to read them would call all workers together.
         self._checkpoint = tf.train.Checkpoint(
-            **getattr(model, "trained_parts", {"network": model}),
-            optimizer=model.optimizer,
-            generators=generators,
-            step=self._step,
+            **parts, optimizer=model.optimizer, reached=self._step
         )
         self._writes = strategy.is_chief(model.distribute_strategy)
         self._folder = pathlib.Path(folder)

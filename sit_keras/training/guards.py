@@ -49,7 +49,7 @@ class WatchNonFinite(keras.callbacks.Callback):
     """Stops the run at the very step at which a loss is NaN or infinite, or counts such steps.
 
     The trainer has left their update out by then. What was drawn is written down, one JSON object a
-    line, so that `sit_keras.run.draw_batch` can draw it again. At the end of an epoch it also
+    line, so that `sit_keras.draw_batch` can draw it again. At the end of an epoch it also
     looks at the weights, which a last step may have shattered, so that a callback behind it never
     saves a broken state.
 
@@ -118,7 +118,7 @@ class WatchNonFinite(keras.callbacks.Callback):
         ]
         if self._record is not None and self._record.exists():
             lines.append(
-                f"{self._record} holds seed and step; sit_keras.run.draw_batch(config, step) "
+                f"{self._record} holds seed and step; sit_keras.draw_batch(config, step) "
                 "draws the batch again."
             )
         raise NonFiniteLoss(" ".join(lines))

@@ -11,6 +11,21 @@ if typing.TYPE_CHECKING:
     from sit_keras.training.pretrainer import SiTPretrainer
 
 
+def divides(batch: int | None, parts: int) -> bool:
+    """Whether a batch, whose size may be unknown (None), can be cut into so many parts."""
+    return batch is not None and batch % parts == 0
+
+
+def check_parts(batch: int | None, parts: int) -> None:
+    """Raises ValueError unless a batch can be cut into so many parts."""
+    if not divides(batch, parts):
+        raise ValueError(
+            f"A replica's batch of {batch or 'unknown size'} does not divide into {parts} "
+            "micro-batches: choose a divisor of it, and make batches of one size "
+            "(drop_remainder=True)."
+        )
+
+
 def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
     """Takes the gradients of a step part by part, at the cost of one more forward pass.
 
@@ -20,38 +35,40 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
 
     Args:
         model: SiTPretrainer, compiled; its `micro_batches` is K.
-        views: as for `SiTPretrainer.task_losses`.
+        views: as for `PretextObjective.losses`.
 
     Returns:
         The weighted loss, the dicts of losses and accuracies, and the gradients in the order of
         `model.trainable_variables`, as one pass over the whole batch gives them.
     """
     parts = _split(views, model.micro_batches)
-    noise = model.noise.state.value * 1  # a copy: both passes drop the same paths
+    noise = model.backbone.noise.state.value * 1  # a copy: both passes drop the same paths
     losses, accuracies, embeddings = _look(model, parts, training=True)
     with tf.GradientTape() as tape:
         tape.watch((losses, embeddings))
         means = _whole(model, losses, accuracies, embeddings)
         total, scaled = model.replica_loss(means[0])
     weighting = [variable.value for variable in model.weighting.trainable_variables]
-    pulls, embedding_pulls, weighting_gradients = tape.gradient(
+    loss_gradients, embedding_gradients, weighting_gradients = tape.gradient(
         scaled, (losses, embeddings, weighting), unconnected_gradients="zero"
     )
 
-    model.noise.state.assign(noise)
+    model.backbone.noise.state.assign(noise)
     weights = [variable.value for variable in model.network.trainable_variables]
 
     def teach(sums, part):
-        views, pulls, embedding_pulls = part
+        views, loss_gradients, embedding_gradients = part
         with tf.GradientTape() as tape:
-            outputs, losses, _ = model.separate_losses(views, training=True)
-            results = losses, outputs["contrastive"]
-        gradients = tape.gradient(results, weights, output_gradients=(pulls, embedding_pulls))
+            outputs, losses, _ = model.objective.separate(views, training=True)
+            results = losses, outputs["projection"]
+        gradients = tape.gradient(
+            results, weights, output_gradients=(loss_gradients, embedding_gradients)
+        )
         return [old + new for old, new in zip(sums, gradients, strict=True)]
 
     network_gradients = tf.foldl(
         teach,
-        (parts, pulls, embedding_pulls),
+        (parts, loss_gradients, embedding_gradients),
         initializer=[tf.zeros_like(weight) for weight in weights],
         parallel_iterations=1,
     )
@@ -59,7 +76,7 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
 
 
 def losses_in_parts(model: "SiTPretrainer", views: dict) -> tuple[dict, dict]:
-    """Computes what `SiTPretrainer.task_losses` does in inference, part by part."""
+    """Computes what `PretextObjective.losses` does in inference, part by part."""
     parts = _split(views, model.micro_batches)
     return _whole(model, *_look(model, parts, training=False))
 
@@ -79,8 +96,8 @@ def _look(model, parts, training):
     """Returns each part's losses and accuracies (K,), and its embeddings (K, M / K, E)."""
 
     def look(part):
-        outputs, losses, accuracies = model.separate_losses(part, training)
-        return losses, accuracies, outputs["contrastive"]
+        outputs, losses, accuracies = model.objective.separate(part, training)
+        return losses, accuracies, outputs["projection"]
 
     names = [task for task in model.tasks if task != "contrastive"]
     signature = (
@@ -95,4 +112,4 @@ def _look(model, parts, training):
 def _whole(model, losses, accuracies, embeddings):
     """Returns the losses and accuracies of the whole batch from those of its parts."""
     means = tf.nest.map_structure(tf.reduce_mean, (losses, accuracies))
-    return model.with_contrast(*means, tf.reshape(embeddings, (-1, embeddings.shape[-1])))
+    return model.objective.with_contrast(*means, tf.reshape(embeddings, (-1, embeddings.shape[-1])))

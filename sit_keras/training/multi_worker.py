@@ -1,16 +1,22 @@
 """Training over several workers, which Keras' own `fit` cannot do."""
 
+import typing
+
 import keras
 import tensorflow as tf
+
+from sit_keras.data.pipeline import Shard
+
+BatchesOf = typing.Callable[[Shard], tf.data.Dataset]
 
 
 def fit(
     model: keras.Model,
-    dataset: tf.data.Dataset,
+    batches_of: BatchesOf,
     initial_epoch: int,
     epochs: int,
     steps_per_epoch: int,
-    validation_data: tf.data.Dataset | None,
+    validation_of: BatchesOf | None,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
     """Does what `model.fit` does, with the model's own steps, on every worker of its strategy.
@@ -19,17 +25,18 @@ def fit(
 
     Args:
         model: compiled under a MultiWorkerMirroredStrategy.
-        dataset: yields whole batches, the same on each worker; each takes its share of them.
-        initial_epoch, epochs, steps_per_epoch, validation_data, callbacks: as for `fit`.
+        batches_of: returns the dataset of a shard, which this worker makes for its own devices.
+        initial_epoch, epochs, steps_per_epoch, callbacks: as for `fit`.
+        validation_of: as `batches_of`, or None.
     """
     strategy = model.distribute_strategy
     calls = keras.callbacks.CallbackList(
         callbacks, model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
     )
     train, test = (_on_all_replicas(strategy, step) for step in (model.train_step, model.test_step))
-    batches = iter(_shared_out(strategy, dataset))
-    if validation_data is not None:
-        validation_data = _shared_out(strategy, validation_data)
+    batches = iter(_own_share(strategy, batches_of))
+    validation = None if validation_of is None else _own_share(strategy, validation_of)
+    model.stop_training = False
     calls.on_train_begin()
     for epoch in range(initial_epoch, epochs):
         model.reset_metrics()
@@ -38,19 +45,24 @@ def fit(
             calls.on_train_batch_begin(step)
             calls.on_train_batch_end(step, train(next(batches)))
         logs = _results(model)
-        if validation_data is not None:
+        if validation is not None:
             model.reset_metrics()
-            for batch in validation_data:
+            for batch in validation:
                 test(batch)
             logs |= {f"val_{name}": value for name, value in _results(model).items()}
         calls.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
     calls.on_train_end()
 
 
-def _shared_out(strategy, dataset):
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return strategy.experimental_distribute_dataset(dataset.with_options(options))
+def _own_share(strategy, batches_of):
+    def make(context):
+        local = context.num_replicas_in_sync // context.num_input_pipelines
+        shard = Shard(context.input_pipeline_id * local, local, context.num_replicas_in_sync)
+        return batches_of(shard)
+
+    return strategy.distribute_datasets_from_function(make)
 
 
 def _on_all_replicas(strategy, step):

@@ -2,7 +2,6 @@
 
 import typing
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -25,8 +24,7 @@ def gather(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     if num_replicas() == 1:
         return x, tf.constant(0)
     context = tf.distribute.get_replica_context()
-    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * tf.shape(x)[0]
-    return context.all_gather(x, axis=0), start
+    return context.all_gather(x, axis=0), replica_id() * tf.shape(x)[0]
 
 
 def reduce_sum(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -57,15 +55,17 @@ def run_if(
         tf.distribute.get_replica_context().merge_call(decide, args=(condition, tensors))
 
 
-class ReplicaSeed(keras.random.SeedGenerator):
-    """A seed generator with other numbers on each replica, where Keras' own gives all the same."""
+def replica_id() -> tf.Tensor | int:
+    """Returns this replica's number among all of them, a scalar int32."""
+    if num_replicas() == 1:
+        return 0
+    context = tf.distribute.get_replica_context()
+    return tf.cast(context.replica_id_in_sync_group, tf.int32)
 
-    def next(self, ordered=True):
-        seed = super().next(ordered)
-        if num_replicas() == 1:
-            return seed
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        folded = tf.random.experimental.stateless_fold_in(
-            tf.cast(seed, tf.int32), tf.cast(replica, tf.int32)
-        )
-        return tf.cast(folded, seed.dtype)
+
+def fold_in_replica(seed: tf.Tensor) -> tf.Tensor:
+    """Returns another seed on each replica, where Keras' generators give all of them the same."""
+    if num_replicas() == 1:
+        return seed
+    folded = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), replica_id())
+    return tf.cast(folded, seed.dtype)

@@ -1,4 +1,4 @@
-"""What a step needs to know of its replicas. Everything is the identity on one replica."""
+"""Which devices share a batch, and how several workers act together."""
 
 import contextlib
 import functools

@@ -1,26 +1,27 @@
-"""What a run says of itself: what it would do, what begins, what came out."""
+"""The texts about a run: what it would do, what it begins with, and its results."""
 
 import os
 import pathlib
 import shlex
+import shutil
 
 import tensorflow as tf
 
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.sources import count_train_images
-from sit_keras.evaluation.baselines import verdict_table
+from sit_keras.evaluation.baselines import baselines_table
 from sit_keras.runs.data import RunData, steps_per_epoch
 
 
 def describe(config: RunConfig, data_dir: str | None = None, download: bool = False) -> dict:
-    """Resolves what a run would do, without building the network or reading an image.
+    """Returns what follows from the settings of a run, without building the network.
 
     Args:
         config: RunConfig.
         data_dir, download: as for `sit_keras.data.load_source`.
 
     Returns:
-        A dict of the numbers of images, steps and parameters.
+        A dict of the numbers of images, steps and parameters, and the peak learning rate.
     """
     num_images, num_labelled = count_train_images(config.dataset, data_dir, download)
     num_held_out = round(config.holdout * (num_labelled or num_images))
@@ -38,40 +39,63 @@ def describe(config: RunConfig, data_dir: str | None = None, download: bool = Fa
 
 
 def announce(data: RunData) -> None:
-    """Prints what is about to begin."""
+    """Prints the images, the steps and the network of a run that begins, and what to expect."""
     config = data.config
     print(
         f"{config.dataset}: {len(data.train)} images to train on, {len(data.held_out)} held out; "
         f"{data.steps_per_epoch} steps of {config.batch_size} images an epoch, {config.epochs} "
         f"epochs.\n{config.preset}: {config.model.num_parameters:,} parameters at "
-        f"{config.model.square_size} px."
+        f"{config.model.image_size} px."
     )
     if not tf.config.list_physical_devices("GPU") and _is_large(config.model):
-        print("No GPU was found, and this network wants one; the native presets cost a CPU less.")
+        print(
+            "No GPU was found, and a step of this network takes long on a CPU: the native presets "
+            "are faster."
+        )
+    warmup = config.effective_warmup_epochs
+    if warmup < config.warmup_epochs:
+        print(
+            f"The warm-up is shortened to {warmup} of the {config.epochs} epochs, from "
+            f"{config.warmup_epochs}."
+        )
     if config.weighting == "uncertainty":
-        print("The loss adds log(alpha) of each task, so it can fall below zero.")
+        print("The loss contains log(alpha) of each task, so it can be negative.")
 
 
 def summary(results: dict, run_dir: str | os.PathLike) -> str:
-    """Returns the results of a run for people, with where they lie and what to do next."""
+    """Returns the results of a run as text, with their files and the commands to go on with.
+
+    Args:
+        results: as of `pretrain`.
+        run_dir: the folder of the run.
+    """
     run_dir = pathlib.Path(run_dir)
     quoted = shlex.quote(str(run_dir))
-    lines = ["", verdict_table(results), ""] if "linear_accuracy" in results else [""]
+    lines = ["", baselines_table(results), ""] if "linear_accuracy" in results else [""]
     return "\n".join(
         [
             *lines,
             f"Encoder:  {run_dir / 'encoder.keras'}",
             f"Results:  {run_dir / 'results.json'}",
             f"Pictures: {run_dir / 'sheets'}",
-            f"Next:     python -m sit_keras.visualize {quoted}",
+            f"Next:     {typed('report')} {quoted}",
             f"          tensorboard --logdir={shlex.quote(str(run_dir / 'tensorboard'))}",
-            f"          python evaluate.py --run={quoted}",
-            f"          encoder = sit_keras.load_encoder({str(run_dir)!r})   # in Python",
+            f"          {typed('evaluate')} --run={quoted}",
+            f"          encoder = sit_keras.SiTBackbone.from_preset({str(run_dir)!r})  # Python",
         ]
     )
 
 
+def typed(verb: str) -> str:
+    """Returns how a command is typed: with `sit-keras` if it is installed, else with Python.
+
+    Args:
+        verb: str. The command, such as `train`.
+    """
+    return f"{'sit-keras' if shutil.which('sit-keras') else 'python -m sit_keras'} {verb}"
+
+
 def _is_large(model):
-    """Whether a CPU would need a good part of a second for each image."""
+    """Whether a CPU would need a large part of a second for each image."""
     rows, columns = model.grid
     return rows * columns * model.num_encoder_parameters > 1e9

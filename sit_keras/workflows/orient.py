@@ -1,13 +1,7 @@
-"""Which photos lie on their side, by the rotation head of an exported model.
+"""Which photos lie on their side, by the rotation head of an exported model."""
 
-python -m sit_keras.orient my/photos --model=exports/NAME/1
-python -m sit_keras.orient my/photos --model=exports/NAME/1 --write=upright
-"""
-
-import argparse
 import os
 import pathlib
-import sys
 
 import numpy as np
 from PIL import Image
@@ -18,7 +12,7 @@ from sit_keras.serving.local import ask
 
 def orient(
     folder: str | os.PathLike,
-    version: str | os.PathLike,
+    model: str | os.PathLike,
     confidence: float = 0.5,
     write: str | os.PathLike | None = None,
 ) -> list[dict]:
@@ -26,7 +20,7 @@ def orient(
 
     Args:
         folder: the images.
-        version: an exported version with the signature `predict_rotation`.
+        model: an exported version, `exports/NAME/1`, with the signature `predict_rotation`.
         confidence: float. The least probability that counts.
         write: a new folder outside of `folder` for upright copies (RGB, without metadata) of those
             found, or None.
@@ -43,7 +37,7 @@ def orient(
         write = pathlib.Path(write).expanduser()
         _refuse_the_originals(folder.resolve(), write.resolve())
     found = []
-    for answer in ask(version, "predict_rotation", folder):
+    for answer in ask(model, "predict_rotation", folder):
         turn, sure = (
             int(answer.outputs["upright_angle"]),
             float(answer.outputs["probabilities"].max()),
@@ -67,29 +61,3 @@ def _write_upright(path, turn, copy):
     copy.parent.mkdir(parents=True, exist_ok=True)
     whole = read_image(path)  # it was reduced to be looked at
     Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m sit_keras.orient", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("folder", help="images, at any depth")
-    parser.add_argument("--model", required=True, help="an exported version, exports/NAME/1")
-    parser.add_argument(
-        "--confidence", type=float, default=0.5, help="least probability that counts"
-    )
-    parser.add_argument("--write", help="folder for upright copies; the originals stay as they are")
-    options = parser.parse_args(argv)
-    found = orient(options.folder, options.model, options.confidence, options.write)
-    for each in found:
-        print(f"{each['confidence']:7.1%}  turn by {each['turn']:3}  {each['path']}")
-    print(f"{len(found)} images do not stand upright.")
-    if options.write and found:
-        print(f"Upright copies: {options.write}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"sit_keras.orient: {error}")

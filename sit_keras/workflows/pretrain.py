@@ -2,23 +2,27 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import time
+import typing
 import zlib
 
 import keras
 import tensorflow as tf
 
 from sit_keras.config.execution import Execution
-from sit_keras.config.serialization import differences, to_dict
+from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
-from sit_keras.evaluation.baselines import judge
-from sit_keras.evaluation.callbacks import Neighbours
-from sit_keras.models.loading import copy_weights, load_encoder
+from sit_keras.evaluation.baselines import compare_with_baselines
+from sit_keras.evaluation.callbacks import NearestNeighbours
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.loading import copy_resized
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
+from sit_keras.models.seeding import seeded
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
 from sit_keras.runs.folder import refuse_another_run, write_settings
@@ -26,7 +30,8 @@ from sit_keras.runs.log import forget_later_epochs, last_losses
 from sit_keras.runs.model_card import CARD, run_card
 from sit_keras.runs.results import finished_results
 from sit_keras.runs.tensorboard import PictureLog
-from sit_keras.training import callbacks, guards, multi_worker
+from sit_keras.training import guards, multi_worker
+from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
 from sit_keras.training.checkpoint import Checkpoints
 from sit_keras.training.memory import limit_arenas
 from sit_keras.training.pretrainer import SiTPretrainer
@@ -41,8 +46,8 @@ from sit_keras.training.strategy import (
 )
 from sit_keras.workflows.messages import announce
 
-# Of the task ledger and the sheets.
-MAX_LEDGER = 64
+# Images by which the gradients of the tasks are measured, and of the sheets.
+MAX_MEASURED = 64
 
 
 def pretrain(
@@ -51,8 +56,9 @@ def pretrain(
     data_dir: str | None = None,
     download: bool = False,
     execution: Execution | None = None,
+    callbacks: typing.Sequence[keras.callbacks.Callback] = (),
 ) -> dict:
-    """Pre-trains an encoder and judges it, writing everything to one folder.
+    """Pre-trains an encoder, compares it with its baselines, and writes everything to one folder.
 
     A folder with an unfinished run of the same settings is continued where it stopped; a
     finished one is returned as it is.
@@ -61,13 +67,16 @@ def pretrain(
         config: RunConfig.
         run_dir: the folder; several workers must see the same one. Gets `config.json`,
             `encoder.keras`, `network.keras` (the encoder with its pretext heads), `results.json`,
-            `model_card.md`, `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a loss
-            that was none, `not_finite.jsonl`.
+            `model_card.md`, `log.csv`, `tensorboard/`, `sheets/`, `checkpoints/` and, after a
+            non-finite loss, `not_finite.jsonl`.
         data_dir, download: as for `sit_keras.data.load_source`.
         execution: Execution, or None for its defaults. A run may go on under another one.
+        callbacks: Keras callbacks of the user, called after those of the run, on every worker. One
+            that sets `model.stop_training` ends the run after that epoch.
 
     Returns:
-        The results, as in `results.json`; on a worker that is not the chief, without the verdict.
+        The results, as in `results.json`; on a worker that is not the chief, without the comparison
+        with the baselines.
 
     Raises:
         ValueError: for settings or data that do not fit, or a folder with another run in it.
@@ -101,12 +110,12 @@ def pretrain(
         steps = data.steps_per_epoch
         with strategy.scope():
             model = _build(config, steps, execution.micro_batches)
-            checkpoints = Checkpoints(model, run_dir / "checkpoints")
-        seconds = _fit(model, checkpoints, data, run_dir, execution)
-        results = {"steps": steps * config.epochs, "train_seconds": round(seconds, 1)}
+            checkpoints = Checkpoints(model, run_dir / "checkpoints", model.trained_parts)
+        seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
+        results = {"steps": int(model.step.numpy()), "train_seconds": round(seconds, 1)}
         if is_first:
             model.network.save(run_dir / "network.keras")
-            results |= {"losses": last_losses(run_dir / "log.csv"), **_verdict(model, data)}
+            results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(run_dir / "results.json", results)  # the last: it says that all is there
         _agree(strategy, "end", "reached")  # the others stay until the chief has judged
@@ -126,7 +135,8 @@ def draw_batch(
     Returns:
         The views, as of `TwoViews`.
     """
-    return next(iter(RunData.load(config, data_dir, download).views(step, step + 1)))
+    data = RunData.load(config, data_dir, download)
+    return next(iter(data.train_batches(step, step + 1, in_pipeline=True)))
 
 
 def _agree(strategy, what, value):
@@ -146,36 +156,42 @@ def _build(config, steps_per_epoch, micro_batches):
             f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
             f"{micro_batches} micro-batches each: use a multiple of {replicas * micro_batches}."
         )
-    keras.utils.set_random_seed(config.seed)
-    model = SiTPretrainer(
-        config.model,
-        tasks=config.tasks,
-        weighting=config.weighting,
-        task_weights=config.task_weights,
-        temperature=config.temperature,
-        negatives=config.negatives,
-        clip_norm=config.clip_norm,
-        micro_batches=micro_batches,
-    )
-    model.compile(build_optimizer(model.trainable_variables, config, steps_per_epoch))
+    with seeded(config.seed):
+        backbone = SiTBackbone(
+            **config.model.backbone_arguments(),
+            preprocessing=config.preprocessing,
+            seed=config.seed,
+        )
+        model = SiTPretrainer(
+            backbone,
+            tasks=config.tasks,
+            weighting=config.weighting,
+            task_weights=config.task_weights,
+            temperature=config.temperature,
+            negatives=config.negatives,
+            projection_dim=config.model.projection_dim,
+            views=config.views,
+            corruption=config.corruption,
+            clip_norm=config.clip_norm,
+            micro_batches=micro_batches,
+            seed=config.seed,
+        )
+    model.compile(build_optimizer(config, steps_per_epoch))
     return model
 
 
-def _start_from(path, encoder):
+def _start_from(path, backbone):
     """Copies the weights of a saved encoder, which must be the same but for its image size."""
-    saved = load_encoder(path, encoder.config.image_size)
-    free = {"drop_path_rate": 0.0, "projection_dim": 0}  # no weight of an encoder follows from them
-    configs = (dataclasses.replace(each.config, **free) for each in (saved, encoder))
-    other = differences(*configs)
-    if other:
+    try:
+        copy_resized(SiTBackbone.from_preset(path), backbone)
+    except ValueError as error:
         raise ValueError(
-            f"The initial encoder {path} is another network than this run's ({'; '.join(other)}): "
-            "choose its --preset, or --set=model.NAME=VALUE."
-        )
-    copy_weights(saved, encoder)
+            f"The initial encoder {path} does not fit this run: {error} Choose its --preset, or "
+            "--set=model.NAME=VALUE."
+        ) from error
 
 
-def _fit(model, checkpoints, data, run_dir, execution):
+def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
     checkpoints.sweep()
@@ -183,60 +199,72 @@ def _fit(model, checkpoints, data, run_dir, execution):
     _agree(strategy, "first step", start_step)
     if start_step == 0 and config.initial_encoder is not None:
         with strategy.scope():
-            _start_from(config.initial_encoder, model.encoder)
+            _start_from(config.initial_encoder, model.backbone)
     is_first = is_chief(strategy)
     if is_first:
         forget_later_epochs(run_dir / "log.csv", start_step // steps)
         if start_step:
             print(f"Going on from step {start_step} of {run_dir}.")
     parts = strategy.num_replicas_in_sync * model.micro_batches
-    validation = data.validation_views(parts)
+    in_pipeline = execution.views_in == "pipeline" or (
+        execution.views_in == "auto" and not tf.config.list_logical_devices("GPU")
+    )
 
     position = guards.Position(start_step)
     stop = guards.StopOnSignal(checkpoints, position)
     record = run_dir / "not_finite.jsonl" if is_first else None
     watch = guards.WatchNonFinite(position, execution.on_nan, config.seed, record)
-    save = guards.SaveState(checkpoints, position, model.encoder, run_dir / "encoder.keras")
+    save = guards.SaveState(checkpoints, position, model.backbone, run_dir / "encoder.keras")
     followers = [position, watch]
     if is_first:
         # No more images than the network is given at once in training.
-        count = max(2, min(MAX_LEDGER, config.batch_size // parts))
-        sample = {name: value[:count] for name, value in next(iter(validation)).items()}
+        count = max(2, min(MAX_MEASURED, config.batch_size // parts))
+        validation = next(iter(data.validation_batches(parts, in_pipeline=True)))
+        sample = {name: value[:count] for name, value in validation.items()}
         followers += _measures(data, sample)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
         followers += map(guards.forgiving, writers) if forgive else writers
-        followers.append(callbacks.Report(config.epochs))
-    fit = multi_worker.fit if is_multi_worker(strategy) else _keras_fit
+        followers.append(EpochReport(config.epochs))
+    fit = multi_worker.fit if is_multi_worker(strategy) else _fit_with_keras
+    model.stop_training = False
+    validation_of = functools.partial(data.validation_batches, parts, in_pipeline)
     begin = time.monotonic()
     with stop.listening():
         # A run that was stopped within an epoch first takes that epoch's remaining steps.
         for first, last in _legs(start_step, steps, config.epochs):
+            if model.stop_training:  # by a callback of the user
+                break
             fit(
                 model,
-                data.views(first, last),
+                functools.partial(data.train_batches, first, last, in_pipeline),
+                validation_of if len(data.held_out) else None,
                 initial_epoch=first // steps,
                 epochs=-(-last // steps),
                 steps_per_epoch=min(steps, last - first),
-                validation_data=validation if len(data.held_out) else None,
-                callbacks=[*followers, stop],
+                callbacks=[*followers, *users_callbacks, stop],
             )
-    if is_chief and save.saved_step != position.step:
+    if is_first and save.saved_step != position.step:
         save.save()  # the disk was full, or a kill came between checkpoint and encoder
     return time.monotonic() - begin
 
 
-def _keras_fit(model, dataset, **settings):
-    model.fit(dataset, shuffle=False, verbose=0, **settings)  # the order is the dataset's business
+def _fit_with_keras(model, batches_of, validation_of, **settings):
+    model.fit(
+        batches_of(),
+        validation_data=validation_of and validation_of(),
+        shuffle=False,  # the order is the dataset's business
+        verbose=0,
+        **settings,
+    )
 
 
 def _measures(data, sample):
     """The callbacks that add to an epoch's logs."""
-    parts = [callbacks.TaskLedger(sample)]
+    parts = [TaskGradients(sample)]
     bank, queries = data.probe_images(data.held_out)
     if len(bank) and len(queries):
-        size, crop = data.two_views.size, data.config.views.eval_crop
-        parts.append(Neighbours(bank, queries, size, crop))
+        parts.append(NearestNeighbours(bank, queries))
     return parts
 
 
@@ -245,7 +273,9 @@ def _writers(data, sample, run_dir):
     config = data.config
     pictures = PictureLog(run_dir / "tensorboard" / "sheets")
     return [
-        callbacks.Sheets(sample, run_dir / "sheets", pictures, config.sheet_every, config.epochs),
+        ReconstructionSheets(
+            sample, run_dir / "sheets", pictures, config.sheet_every, config.epochs
+        ),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
     ]
@@ -258,12 +288,12 @@ def _legs(start_step, steps_per_epoch, epochs):
     return [(a, b) for a, b in ((start_step, boundary), (boundary, end)) if a < b]
 
 
-def _verdict(model, data):
-    """Judges the encoder where there are labels to judge by."""
+def _baselines(model, data):
+    """Compares the encoder with its baselines where there are labels."""
     test = data.held_out if data.test is None else data.test
     bank, queries = data.probe_images(test)
     if not len(bank) or not len(queries):
         return {}
     config = data.config
-    verdict = judge(model.encoder, bank, queries, config.views.eval_crop, config.seed)
-    return {"probe_test_split": "held out" if data.test is None else "test", **verdict}
+    found = compare_with_baselines(model.backbone, bank, queries, config.seed)
+    return {"probe_test_split": "held out" if data.test is None else "test", **found}

@@ -1,4 +1,4 @@
-"""One page of a run: its verdict, pictures, tables and settings, which opens without a network."""
+"""Writes a page about a run: baselines, evaluations, pictures and settings, in one HTML file."""
 
 import base64
 import html
@@ -7,16 +7,16 @@ import os
 import pathlib
 import typing
 
-from sit_keras.config.presets import recipe
+from sit_keras.config.presets import run_config
 from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
-from sit_keras.models.loading import load_encoder
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.cached_step import fingerprint
 from sit_keras.runs.files import write_text
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.log import read_log
 from sit_keras.runs.results import KINDS, finished_results
-from sit_keras.workflows.pictures import Picture
+from sit_keras.workflows.pictures import Picture, draw_pictures
 
 MAX_SHEETS = 6
 _STYLE = """
@@ -32,11 +32,37 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 
-def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> pathlib.Path:
-    """Writes `report.html` into a run folder, with everything it shows inside of it.
+def report(
+    run: str | os.PathLike,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> pathlib.Path:
+    """Draws all pictures of a run, writes one page of them, and prints where they are.
 
     Args:
-        run: a run folder of train.py.
+        run, dataset, data_dir, download: as for `draw_pictures`.
+
+    Returns:
+        The page, `report.html` in the run folder.
+
+    Raises:
+        ValueError: if there is no run, or its images are not there.
+    """
+    pictures = draw_pictures(run, dataset, data_dir, download)
+    for picture in pictures:
+        print(f"{picture.path}: {picture.caption}")
+    page = write_report(run, pictures)
+    print(f"\nReport: {page}   (open it in a browser)")
+    print(f"Also:   tensorboard --logdir={pathlib.Path(run) / 'tensorboard'}")
+    return page
+
+
+def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> pathlib.Path:
+    """Writes `report.html` into a run folder; the file contains all its pictures.
+
+    Args:
+        run: a run folder.
         pictures: of `draw_pictures`.
 
     Returns:
@@ -48,7 +74,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(_summary(config, run))}</p>",
-        *_verdict(results),
+        *_baselines(results),
         *_evaluations(run),
         "<h2>Pictures</h2>",
         *(_figure(picture.path, picture.caption) for picture in pictures),
@@ -70,7 +96,8 @@ def _summary(config, run):
     return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
 
 
-def _verdict(results):
+def _baselines(results):
+    """Returns the comparison with the baselines, if there is one."""
     if "linear_accuracy" not in results:
         return []
     rows = [
@@ -79,50 +106,52 @@ def _verdict(results):
     ]
     count, split = results["probe_test_images"], results["probe_test_split"]
     heading = f"Accuracy on {count} {split} images (chance {_percent(1 / results['num_classes'])})"
-    return ["<h2>Verdict</h2>", _table(rows, (heading, "linear probe", "nearest neighbours"))]
+    return ["<h2>Baselines</h2>", _table(rows, (heading, "linear probe", "nearest neighbours"))]
 
 
 def _evaluations(run):
-    """What evaluate.py found of this encoder."""
+    """Returns the evaluations of this encoder."""
     parts = []
     for path in sorted(run.glob("evaluation/*/results.json")):
-        found = json.loads(path.read_text())
-        encoder = load_encoder(run, found["image_size"])  # positions differ by size
-        if found["fingerprint"] != fingerprint(encoder.get_weights()):
-            continue  # of another epoch, or of new weights
-        parts += [f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>", _table(_findings(found))]
+        results = json.loads(path.read_text())
+        # The position embeddings, and so the fingerprint, depend on the image size.
+        encoder = SiTBackbone.from_preset(run, image_shape=tuple(results["image_shape"]))
+        if results["fingerprint"] != fingerprint(encoder.get_weights()):
+            continue  # of an earlier epoch, or of new weights
+        heading = f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>"
+        parts += [heading, _table(_evaluation_rows(results))]
         parts += [_figure(picture, picture.stem) for picture in sorted(path.parent.glob("*.png"))]
     return parts
 
 
-def _findings(found):
-    """The numbers of an evaluation, as rows."""
+def _evaluation_rows(results):
+    """Yields the numbers of an evaluation as rows of a table."""
     for name in ("linear", "augmented", "finetune"):
-        if name in found:
-            yield name, _percent(found[name]["accuracy"])
-    for k, value in found.get("knn", {}).items():
+        if name in results:
+            yield name, _percent(results[name]["accuracy"])
+    for k, value in results.get("knn", {}).items():
         if k != "features":
             yield f"{k} neighbours", _percent(value)
-    for share, row in found.get("fewshot", {}).items():
+    for share, row in results.get("fewshot", {}).items():
         accuracies = f"{_percent(row['finetuned'])}, then {_percent(row['linear'])}"
         yield f"fewshot, {float(share):.0%} of the labels", accuracies
-    for name, value in found.get("health", {}).items():
+    for name, value in results.get("diagnostics", {}).items():
         if isinstance(value, float):
             yield name.replace("_", " "), f"{value:.3f}"
 
 
 def _sheets(folder):
-    """Some of the sheets of the training, from the first to the last."""
+    """Returns some of the sheets of the training, from the first to the last."""
     sheets = sorted(folder.glob("*.png"))
     steps = max(1, min(MAX_SHEETS, len(sheets)) - 1)
     chosen = sorted({round(i * (len(sheets) - 1) / steps) for i in range(steps + 1) if sheets})
     figures = [_figure(sheets[i], sheets[i].stem.replace("_", " ")) for i in chosen]
-    return ["<h2>The same views through the epochs</h2>", *figures] if figures else []
+    return ["<h2>The same views after several epochs</h2>", *figures] if figures else []
 
 
 def _settings(config: RunConfig):
-    """All settings, those first that are not the preset's."""
-    default = flat(recipe(config.preset, dataset=config.dataset))
+    """Returns all settings, after those that differ from the preset."""
+    default = flat(run_config(config.preset, dataset=config.dataset))
     mine = flat(config)
     changed = [(name, value, default[name]) for name, value in mine.items()
                if value != default[name]]  # fmt: skip

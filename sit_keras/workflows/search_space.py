@@ -1,20 +1,18 @@
-"""The ranges of a search, and what a point in them changes in a run's settings."""
+"""The ranges of a search, and the settings that a point in them stands for."""
 
 import typing
 
-import keras_tuner
-
 from sit_keras.config.checks import check_choice
+from sit_keras.config.choices import PARAMETERS
+from sit_keras.config.extras import import_package
 from sit_keras.config.settings import RunConfig
 
-PARAMETERS = (
-    "learning_rate", "temperature", "corruption", "weight_decay", "drop_path", "task_weights",
-)  # fmt: skip
+keras_tuner = import_package("keras_tuner")
 
 
 def search_space(
     config: RunConfig, parameters: typing.Sequence[str]
-) -> keras_tuner.HyperParameters:
+) -> "keras_tuner.HyperParameters":
     """Returns the ranges to search, around the settings of a run.
 
     Args:
@@ -22,7 +20,7 @@ def search_space(
         parameters: some of `PARAMETERS`.
 
     Raises:
-        ValueError: for an unknown one, or none.
+        ValueError: if one of them is unknown, or there is none.
     """
     for parameter in parameters:
         check_choice("parameter", parameter, PARAMETERS)
@@ -50,13 +48,13 @@ def search_space(
 
 
 def chosen_changes(config: RunConfig, values: dict) -> dict:
-    """Returns what a trial changes in a config, for `config_json.changed`.
+    """Returns what a trial changes in a config, for `sit_keras.config.serialization.changed`.
 
-    Numbers are rounded to four digits, so that a command can say them.
+    Numbers are rounded to four digits, so that a command can name them.
 
     Args:
         config: RunConfig.
-        values: of the parameters of `search_space`; Hyperband's own `tuner/epochs` is heeded.
+        values: of the parameters of `search_space`, and Hyperband's own `tuner/epochs`.
     """
     values = {
         name: float(f"{value:.4g}") if isinstance(value, float) else value

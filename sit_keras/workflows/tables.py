@@ -1,6 +1,6 @@
-"""The paper's tables: which encoders, judged how; cell by cell, none of them twice.
+"""Fills in the paper's tables, cell by cell; a finished cell is not computed again.
 
-A row is an encoder (pre-trained, or new) and how it is judged; a column is a number that comes out.
+A row is an encoder, pre-trained or new, with the way it is evaluated. A column is an accuracy.
 """
 
 import csv
@@ -13,41 +13,39 @@ import pathlib
 import typing
 import zlib
 
-import keras
 import numpy as np
 
 from sit_keras.config.checks import TASKS, check_choice
+from sit_keras.config.choices import TABLES
 from sit_keras.config.finetune import FinetuneConfig
-from sit_keras.config.presets import finetune_recipe, recipe
+from sit_keras.config.presets import finetune_config, run_config
 from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.splits import possible_fractions
 from sit_keras.evaluation.finetune import finetune
-from sit_keras.evaluation.paper import DECK, FINETUNED, LINEAR
-from sit_keras.evaluation.protocols import Frozen, few_shot, linear_once
-from sit_keras.models.backbone import build_encoder
-from sit_keras.models.loading import load_encoder
+from sit_keras.evaluation.paper import FINETUNED, LINEAR, PAPER
+from sit_keras.evaluation.protocols import FrozenEncoder, cached_linear, few_shot
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.seeding import seeded
 from sit_keras.plots import charts
 from sit_keras.runs.files import write_json, write_text
 from sit_keras.runs.folder import folder_name, run_name
 from sit_keras.workflows.evaluate import FRACTIONS, labelled_images, refuse_settings
 from sit_keras.workflows.pretrain import pretrain
 
-TABLES = tuple(DECK)
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """An encoder and how it is judged.
+    """A row of a table: an encoder and the way it is evaluated.
 
     Args:
-        name: str. What the table says.
-        pretraining: RunConfig. Of the encoder.
-        dataset: str. What it is judged on.
-        columns: what comes out, of LINEAR and FINETUNED.
-        scratch: bool. The same network with new weights instead.
-        fraction: float or None. Few-shot: fine-tune on this share of the labels, and only then
-            linear evaluation.
+        name: str. The name of the row.
+        pretraining: RunConfig of the encoder.
+        dataset: str. The data set that it is evaluated on.
+        columns: the accuracies to compute, of LINEAR and FINETUNED.
+        scratch: bool. Evaluate the same network with new weights instead.
+        fraction: float or None. For few-shot: fine-tune on this share of the labels, and evaluate
+            linear heads on the fine-tuned encoder.
     """
 
     name: str
@@ -66,7 +64,7 @@ def plan(table: str, configs: typing.Sequence[RunConfig]) -> list[Row]:
         configs: RunConfig for each data set. The ablation sets tasks and weighting itself.
 
     Raises:
-        ValueError: for an unknown table, or a transfer with nowhere to go.
+        ValueError: for an unknown table, or a transfer with fewer than two data sets.
     """
     check_choice("table", table, TABLES)
     both = (FINETUNED, LINEAR)
@@ -122,37 +120,39 @@ def make_table(
     pretraining: dict | None = None,
     training: dict | None = None,
 ) -> dict:
-    """Fills in one of the paper's tables, pre-training whatever is missing.
+    """Fills in one of the paper's tables, and pre-trains the encoders that are missing.
 
-    Killed and called again it does nothing twice: finished runs and cells are taken as they are.
+    Finished runs and cells are not computed again, so an interrupted call can be repeated.
 
     Args:
         table: str. One of `TABLES`.
         datasets: names, as for `sit_keras.data.load_source`.
-        preset: str. As for `recipe`.
-        seeds: ints. Each cell is done once for each; a table shows mean and deviation.
+        preset: str. As for `run_config`.
+        seeds: ints. Each cell is computed for each of them; the table shows mean and deviation.
         output: the folder of the table. Default: `tables/TABLE-DATASETS-PRESET`. Gets `table.md`,
             `table.csv`, `table.json`, `chart.png`, and a folder for each cell under `cells/`.
-        runs_dir: where pre-trained runs are looked for and put, as train.py does.
+        runs_dir: the folder of the pre-trained runs, as of `sit-keras train`.
         data_dir, download: as for `sit_keras.data.load_source`.
-        pretraining: dict or None. Settings of `RunConfig` that differ, see `config_json.changed`.
-        training: dict or None. Settings of `FinetuneConfig` that differ.
+        pretraining: dict or None. Settings of `RunConfig` that differ from those of the preset, as
+            for `sit_keras.config.serialization.changed`.
+        training: dict or None. The same for `FinetuneConfig`.
 
     Returns:
         What `table.json` holds.
 
     Raises:
-        ValueError: as `plan`, for settings that do not fit, or folders of other settings.
+        ValueError: as for `plan`, for settings that do not fit, or folders with results of other
+            settings.
     """
     refuse_settings("pretraining", pretraining, ("dataset", "preset", "seed"))
     if table == "ablation":
         refuse_settings("pretraining", pretraining, ("tasks", "weighting", "task_weights"))
     refuse_settings("training", training, ("frozen", "seed"))
-    configs = [changed(recipe(preset, dataset=name), pretraining or {}) for name in datasets]
+    configs = [changed(run_config(preset, dataset=name), pretraining or {}) for name in datasets]
     rows = plan(table, configs)
     names = "+".join(map(folder_name, datasets))
     output = pathlib.Path(output or f"tables/{table}-{names}-{preset}")
-    settings = changed(finetune_recipe(preset, configs[0].views), training or {})
+    settings = changed(finetune_config(preset, configs[0].views), training or {})
     images_of = functools.cache(
         lambda dataset, seed: labelled_images(dataset, data_dir, download, seed)
     )
@@ -165,16 +165,18 @@ def make_table(
             continue
         run = dataclasses.replace(row.pretraining, seed=seed)
         if row.scratch:
-            keras.utils.set_random_seed(seed)
-            encoder = build_encoder(run.model)
+            with seeded(seed):
+                encoder = SiTBackbone(
+                    **run.model.backbone_arguments(), preprocessing=run.preprocessing
+                )
         else:
             run_dir = pathlib.Path(runs_dir) / (run_name(run) + _suffix(pretraining))
             pretrain(run, run_dir, data_dir, download)
-            encoder = load_encoder(run_dir)
-        frozen = Frozen(encoder, train, test, run.views.eval_crop, seed)
+            encoder = SiTBackbone.from_preset(run_dir)
+        frozen = FrozenEncoder(encoder, train, test, seed)
         cell = output / "cells" / _file_name(f"{row.name}-seed{seed}")
-        found = _judge(row, frozen, dataclasses.replace(settings, seed=seed), cell)
-        for column, accuracy in found.items():
+        accuracies = _evaluate(row, frozen, dataclasses.replace(settings, seed=seed), cell)
+        for column, accuracy in accuracies.items():
             values.setdefault(row.name, {}).setdefault(column, {})[str(seed)] = accuracy
             print(f"    {column:10} {accuracy:.2%}", flush=True)
     result = _results(table, preset, configs, settings, rows, values)
@@ -183,22 +185,25 @@ def make_table(
     return result
 
 
-def _judge(row: Row, frozen: Frozen, settings: FinetuneConfig, cell: pathlib.Path) -> dict:
-    """The accuracy by column."""
+def _evaluate(
+    row: Row, frozen: FrozenEncoder, settings: FinetuneConfig, cell: pathlib.Path
+) -> dict[str, float]:
+    """Returns the accuracies of a row by column."""
     if row.fraction is not None:
-        (found,) = few_shot(frozen, [row.fraction], settings, cell).values()
-        return {FINETUNED: found["finetuned"], LINEAR: found["linear"]}
-    found = {}
+        (values,) = few_shot(frozen, [row.fraction], settings, cell).values()
+        return {FINETUNED: values["finetuned"], LINEAR: values["linear"]}
+    accuracies = {}
     if FINETUNED in row.columns:
-        tuned = finetune(frozen.encoder, frozen.train, frozen.test, settings, cell / "finetune")
-        found[FINETUNED] = tuned["accuracy"]
+        results = finetune(frozen.encoder, frozen.train, frozen.test, settings, cell / "finetune")
+        accuracies[FINETUNED] = results["accuracy"]
     if LINEAR in row.columns:
-        found[LINEAR] = linear_once(frozen, cell / "linear", settings.hidden_dim)["accuracy"]
-    return found
+        results = cached_linear(frozen, cell / "linear", settings.hidden_dim)
+        accuracies[LINEAR] = results["accuracy"]
+    return accuracies
 
 
 def _suffix(pretraining) -> str:
-    """Sets runs of other settings apart from those of the preset."""
+    """Returns an ending for the names of runs whose settings are not the preset's."""
     if not pretraining:
         return ""
     changes = sorted((name, str(value)) for name, value in pretraining.items())
@@ -222,7 +227,7 @@ def _results(table, preset, configs, settings, rows, values) -> dict:
                     "mean": float(np.mean(accuracies)),
                     "deviation": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
                     "seeds": by_seed,
-                    "deck": DECK[table].get((row.name, column)),
+                    "paper": PAPER[table].get((row.name, column)),
                 }
             )
     return {
@@ -240,32 +245,32 @@ def _write(results: dict, output: pathlib.Path) -> None:
     write_json(output / "table.json", results)
     entries, buffer = results["entries"], io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(["row", "column", "seed", "accuracy", "deck"])
+    lines.writerow(["row", "column", "seed", "accuracy", "paper"])
     for entry in entries:
-        deck = "" if entry["deck"] is None else entry["deck"] / 100
+        paper = "" if entry["paper"] is None else entry["paper"] / 100
         for seed, accuracy in entry["seeds"].items():
-            lines.writerow([entry["row"], entry["column"], seed, accuracy, deck])
+            lines.writerow([entry["row"], entry["column"], seed, accuracy, paper])
     write_text(output / "table.csv", buffer.getvalue())
     write_text(output / "table.md", markdown(results))
     charts.table_chart(entries, output / "chart.png")
 
 
 def markdown(results: dict) -> str:
-    """Returns a table of `make_table` as Markdown, the deck's numbers beside ours."""
+    """Returns a table of `make_table` as Markdown, with the paper's numbers beside ours."""
     filled = {entry["column"] for entry in results["entries"]}
     columns = [column for column in (FINETUNED, LINEAR) if column in filled]
     by_place = {(entry["row"], entry["column"]): entry for entry in results["entries"]}
-    head = [f"{column}, %" for column in columns] + [f"{column}, deck" for column in columns]
+    head = [f"{column}, %" for column in columns] + [f"{column}, paper" for column in columns]
     lines = [f"| {results['table']} | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"]
     for row in dict.fromkeys(entry["row"] for entry in results["entries"]):
         ours = [by_place.get((row, column)) for column in columns]
         cells = [_percent(entry) for entry in ours]
-        cells += [f"{entry['deck']:.2f}" if entry and entry["deck"] else "" for entry in ours]
+        cells += [f"{entry['paper']:.2f}" if entry and entry["paper"] else "" for entry in ours]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     seeds = max(len(entry["seeds"]) for entry in results["entries"])
     note = (
-        f"Preset {results['preset']}, top-1 accuracy on test images; linear: heads fitted to "
-        f"features computed once; seeds: {seeds}"
+        f"Preset {results['preset']}, top-1 accuracy on test images; linear: heads on frozen "
+        f"features without augmentation; seeds: {seeds}"
     )
     return "\n".join([*lines, "", note + (", mean ± deviation." if seeds > 1 else ".")]) + "\n"
 

@@ -1,44 +1,44 @@
-"""Searching for the settings of pre-training with KerasTuner, by labels that it may look at."""
+"""Searches for settings of pre-training with KerasTuner, by the accuracy on held-out images."""
 
 import os
 import pathlib
 import shlex
 import typing
 
-import keras_tuner
-
 from sit_keras.config.checks import check_choice
+from sit_keras.config.choices import OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import Execution
-from sit_keras.config.presets import recipe
+from sit_keras.config.extras import import_package
+from sit_keras.config.presets import run_config
 from sit_keras.config.serialization import changed, flat, to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.features import FrozenFeatures, head_features
 from sit_keras.evaluation.linear import fit_heads
-from sit_keras.models.loading import load_encoder
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.plots import charts
-from sit_keras.runs.cached_step import once
+from sit_keras.runs.cached_step import cached_step
 from sit_keras.runs.data import RunData
 from sit_keras.runs.folder import run_name
 from sit_keras.runs.log import last_losses
 from sit_keras.training.guards import Stopped
+from sit_keras.workflows.messages import typed
 from sit_keras.workflows.pretrain import pretrain
-from sit_keras.workflows.search_space import PARAMETERS, chosen_changes, search_space
+from sit_keras.workflows.search_space import chosen_changes, search_space
 
-SEARCHES = ("random", "bayesian", "hyperband")
-OBJECTIVES = ("knn", "linear")
+keras_tuner = import_package("keras_tuner")
 
 
 class PretrainTuner(keras_tuner.Tuner):
-    """Pre-trains once for each trial of an oracle and scores the encoder on held-out images.
+    """Pre-trains an encoder for each trial of an oracle and scores it on held-out images.
 
-    A trial that was cut off goes on from its last checkpoint.
+    An interrupted trial goes on from its last checkpoint.
 
     Args:
-        oracle: keras_tuner.Oracle, to maximise `score`.
+        oracle: keras_tuner.Oracle that maximises `score`.
         config: RunConfig that the trials change.
         folder: pathlib.Path. Gets KerasTuner's files, and a run in `trials/` for each trial.
         objective: str. One of `OBJECTIVES`.
-        data_dir, download, execution: as for `sit_keras.run.pretrain`.
+        data_dir, download, execution: as for `sit_keras.pretrain`.
     """
 
     def __init__(self, oracle, config, folder, objective, data_dir, download, execution):
@@ -52,13 +52,13 @@ class PretrainTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial):
         changes = chosen_changes(self.config, trial.hyperparameters.values)
-        print(f"\n[trial {trial.trial_id}] {_told(changes)}", flush=True)
+        print(f"\n[trial {trial.trial_id}] {_described(changes)}", flush=True)
         run_dir = self.trial_dir(trial.trial_id)
         try:
             config = changed(self.config, changes)
             pretrain(config, run_dir, self.data_dir, self.download, self.execution)
             value = score(run_dir, config, self.objective_name, self.data_dir, self.download)
-        except (Stopped, OSError) as error:  # no fault of the settings: the search stops
+        except (Stopped, OSError) as error:  # not because of the settings, so the search stops
             raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
         except (ValueError, ArithmeticError) as error:
             print(f"[trial {trial.trial_id}] failed: {error}", flush=True)
@@ -78,14 +78,14 @@ def score(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> float:
-    """Returns how well a finished run's encoder classifies the images it held out.
+    """Returns the accuracy of a finished run's encoder on the images that the run held out.
 
-    Test images have no say in it.
+    Test images are not used.
 
     Args:
         run_dir: the folder of the run.
         config: RunConfig of the run.
-        objective: str. `knn`, which the run's log has after each epoch, or `linear`.
+        objective: str. `knn`, which the run's log holds for each epoch, or `linear`.
         data_dir, download: as for `sit_keras.data.load_source`.
     """
     run_dir = pathlib.Path(run_dir)
@@ -95,15 +95,12 @@ def score(
     def probe(folder):
         data = RunData.load(config, data_dir, download)
         train, held_out = data.probe_images(data.held_out)
-        features = FrozenFeatures(load_encoder(run_dir))
-        bank, queries = (
-            head_features(features.of(images, config.views.eval_crop))
-            for images in (train, held_out)
-        )
+        features = FrozenFeatures(SiTBackbone.from_preset(run_dir))
+        bank, queries = (head_features(features.of(images)) for images in (train, held_out))
         heads = fit_heads(bank, train.class_labels(), config.seed)
         return {"accuracy": heads.accuracy(queries, held_out.class_labels())}
 
-    return once(run_dir / "held-out", {"seed": config.seed}, probe)["accuracy"]
+    return cached_step(run_dir / "held-out", {"seed": config.seed}, probe)["accuracy"]
 
 
 def tune(
@@ -117,18 +114,18 @@ def tune(
     download: bool = False,
     execution: Execution | None = None,
 ) -> dict:
-    """Searches for better settings, and prints the command that trains with the best.
+    """Searches for better settings, and prints the command that trains with the best ones.
 
-    Killed and called again it goes on: finished trials stay, the one at hand is continued.
+    An interrupted call can be repeated: finished trials are kept, and the last one is continued.
 
     Args:
         config: RunConfig to start from. It must hold out images.
         folder: gets `results.json`, `tuning.png`, and a run for each trial in `trials/`.
         search: str. One of `SEARCHES`; Hyperband gives most trials few of the config's epochs.
-        trials: int. How many; Hyperband counts for itself.
+        trials: int. Their number; Hyperband chooses it itself.
         parameters: some of `PARAMETERS`.
         objective: str. One of `OBJECTIVES`, on the images held out from training.
-        data_dir, download, execution: as for `sit_keras.run.pretrain`.
+        data_dir, download, execution: as for `sit_keras.pretrain`.
 
     Returns:
         What `results.json` holds: all trials, and the `best` of them with its `command`.
@@ -156,7 +153,7 @@ def tune(
         "objective": objective,
     }
 
-    def work(path):
+    def search_in(path):
         oracle = _oracle(search, config, space, trials)
         tuner = PretrainTuner(oracle, config, path, objective, data_dir, download, execution)
         try:
@@ -167,12 +164,11 @@ def tune(
 
     if data.test is None:
         print(
-            f"{config.dataset} has no test images of its own, so evaluate.py will test on images "
-            "that this search looks at: put some aside, in PATH/train and PATH/test, for a fair "
-            "last word."
+            f"{config.dataset} has no test images of its own, so `evaluate` will test on images "
+            "that this search also uses: divide them into PATH/train and PATH/test for a fair test."
         )
     folder = pathlib.Path(folder)
-    results = once(folder, settings, work)
+    results = cached_step(folder, settings, search_in)
     print(summary(results, folder))
     return results
 
@@ -180,10 +176,10 @@ def tune(
 def _oracle(search, config, space, trials):
     common = {
         "objective": keras_tuner.Objective("score", "max"),
-        "seed": config.seed + 1,  # it takes 0 for none
+        "seed": config.seed + 1,  # KerasTuner takes 0 for no seed
         "hyperparameters": space,
         "allow_new_entries": False,
-        "max_consecutive_failed_trials": 10**6,  # they are reported at the end
+        "max_consecutive_failed_trials": 10**6,  # failed trials are reported at the end
     }
     if search == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=config.epochs, **common)
@@ -196,7 +192,7 @@ def _oracle(search, config, space, trials):
 
 
 def _results(tuner: PretrainTuner) -> dict:
-    """What came out of all trials, as plain values."""
+    """Returns the scores of all trials as plain values, and draws them."""
     rows = []
     for trial in tuner.oracle.trials.values():
         error = (trial.message or "").strip().splitlines()
@@ -211,24 +207,24 @@ def _results(tuner: PretrainTuner) -> dict:
         )
     done = [row for row in rows if row["score"] is not None]
     if not done:
-        raise ValueError(f"Every trial failed; the last said: {rows[-1]['error']}")
-    best = max(done, key=lambda row: row["score"])
+        raise ValueError(f"Every trial failed, the last one with: {rows[-1]['error']}")
+    best = dict(max(done, key=lambda row: row["score"]))
     charts.search_chart(done, tuner.folder / "tuning.png")
-    told = command(tuner.config, best["changes"], tuner.data_dir)
-    return {"trials": rows, "best": {**best, "command": told}}
+    best["command"] = command(tuner.config, best["changes"], tuner.data_dir)
+    return {"trials": rows, "best": best}
 
 
 def command(config: RunConfig, changes: dict, data_dir: str | os.PathLike | None = None) -> str:
-    """Returns the train.py command of a trial.
+    """Returns the command that trains with the settings of a trial.
 
     Args:
-        config: RunConfig that the search began with.
+        config: RunConfig that the search started from.
         changes: of `chosen_changes`.
         data_dir: as for `sit_keras.data.load_source`.
     """
-    begin = flat(recipe(config.preset, dataset=config.dataset))
+    begin = flat(run_config(config.preset, dataset=config.dataset))
     wanted = flat(changed(config, changes))
-    parts = ["python", "train.py", f"--dataset={config.dataset}", f"--preset={config.preset}"]
+    parts = [*typed("train").split(), f"--dataset={config.dataset}", f"--preset={config.preset}"]
     for name, value in wanted.items():
         if value != begin[name]:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -244,7 +240,7 @@ def summary(results: dict, folder: pathlib.Path) -> str:
     lines = [""]
     for row in rows:
         outcome = "failed" if row["score"] is None else f"{row['score']:.2%}"
-        lines.append(f"{outcome:>8}  trial {row['trial']}  {_told(row['changes'])}")
+        lines.append(f"{outcome:>8}  trial {row['trial']}  {_described(row['changes'])}")
         if row["error"]:
             lines.append(f"          {row['error']}")
     lines += ["", f"Trials and chart: {folder}", f"Best encoder:     {results['best']['run']}"]
@@ -252,5 +248,5 @@ def summary(results: dict, folder: pathlib.Path) -> str:
     return "\n".join(lines)
 
 
-def _told(changes) -> str:
+def _described(changes) -> str:
     return ", ".join(f"{name}={value}" for name, value in changes.items() if value is not None)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from PIL import Image
 
 from sit_keras.augment import operations
+from sit_keras.augment.resizing import resized_crop
 
 SIZES = (8, 9, 16, 32, 33, 64, 96, 160, 224)
 
@@ -20,7 +21,7 @@ def boxes(*rows):
 def crop(images, box, flip=False, size=12):
     batch = len(images)
     box = np.broadcast_to(np.array(box, "float32"), (batch, 1, 4))
-    return operations.resized_crop(images, box, np.full((batch, 1), flip), size)[:, 0]
+    return resized_crop(images, box, np.full((batch, 1), flip), (size, size))[:, 0]
 
 
 @pytest.mark.parametrize("box", [(0, 0, 20, 28), (3, 5, 9, 14), (7, 1, 4, 5), (19, 27, 1, 1)])
@@ -68,7 +69,7 @@ def test_each_view_has_its_own_box(random):
     images = photos(random, 2)
     box = boxes([[0, 0, 5, 5], [3, 3, 8, 8]], [[1, 2, 3, 4], [0, 0, 20, 28]])
     flip = np.array([[False, True], [True, False]])
-    both = operations.resized_crop(images, box, flip, 10)
+    both = resized_crop(images, box, flip, (10, 10))
     assert both.shape == (2, 2, 10, 10, 3)
     for i in range(2):
         for view in range(2):
@@ -190,7 +191,7 @@ def test_distortion_stays_in_its_block(random):
 def everything(images, size):
     n = images.shape[0]
     box = tf.tile([[[1.0, 2.0, 6.0, 5.0], [0.0, 0.0, 8.0, 8.0]]], (n, 1, 1))
-    x = operations.resized_crop(images, box, tf.fill((n, 2), True), size)
+    x = resized_crop(images, box, tf.fill((n, 2), True), (size, size))
     x = tf.reshape(x, (-1, size, size, 3))
     count = 2 * n
     factors, order = tf.fill((count, 3), 1.2), tf.tile([[2, 0, 1]], (count, 1))

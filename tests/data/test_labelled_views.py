@@ -1,4 +1,4 @@
-"""Augmented batches with their labels: the laws of mixing and erasing, and the same step again."""
+"""Augmented batches with their labels: the distributions of mixing and erasing, and the targets."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from sit_keras.augment import operations, sampling
 from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.settings import ViewConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.labelled_views import AugmentedViews, labelled_views
@@ -19,8 +20,8 @@ PLAIN = FinetuneConfig(
 )
 
 
-def flat_images(count=12, size=8):
-    """Images of one grey each, which tells them apart, with their number as class."""
+def grey_images(count=12, size=8):
+    """Images of one grey each, which differs from all others, with their number as class."""
     greys = np.arange(count, dtype="uint8") * 20
     items = np.broadcast_to(greys[:, None, None, None], (count, size, size, 3)).copy()
     return ImageSet(items, np.arange(count), tuple(map(str, range(count))))
@@ -32,21 +33,21 @@ def batches(images, config, start=0, end=6, batch_size=4):
     return [(x.numpy(), y.numpy()) for x, y in data]
 
 
-def test_targets_belong_to_their_images():
+def test_each_target_is_that_of_its_image_and_each_epoch_has_all_images():
     seen = []
-    for views, targets in batches(flat_images(), PLAIN):
+    for views, targets in batches(grey_images(), PLAIN):
         grey = np.rint(np.asarray(operations.denormalize(views))[:, 0, 0, 0] * 255 / 20)
         np.testing.assert_array_equal(grey, targets.argmax(axis=1))
         np.testing.assert_array_equal(targets.sum(axis=1), 1)
         seen.append(targets.argmax(axis=1))
-    for epoch in (seen[:3], seen[3:]):  # every image once, in another order each time
+    for epoch in (seen[:3], seen[3:]):  # every image, in another order each time
         np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(12))
     assert (np.concatenate(seen[:3]) != np.concatenate(seen[3:])).any()
 
 
-def test_a_step_is_drawn_again_and_files_give_what_memory_gives(tmp_path):
+def test_a_step_is_reproducible_and_files_give_the_same_as_images_in_memory(tmp_path):
     config = dataclasses.replace(FinetuneConfig(), seed=5)
-    images = flat_images()
+    images = grey_images()
     whole = batches(images, config)
     for (x, y), (x2, y2) in zip(whole[4:], batches(images, config, start=4), strict=True):
         np.testing.assert_array_equal(x, x2)
@@ -64,10 +65,10 @@ def test_a_step_is_drawn_again_and_files_give_what_memory_gives(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_targets_are_mixed_as_the_images_are(kind):
-    """In images of one grey the mean grey says what the target must be."""
+    """The target follows from the mean grey of images that have one grey each."""
     config = dataclasses.replace(PLAIN, **{kind: 1.0})
     shares = []
-    for views, targets in batches(flat_images(), config, end=60):
+    for views, targets in batches(grey_images(), config, end=60):
         grey = np.asarray(operations.denormalize(views)).mean(axis=(1, 2, 3)) * 255 / 20
         np.testing.assert_allclose(grey, targets @ np.arange(12), atol=1e-3)
         np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
@@ -76,26 +77,26 @@ def test_targets_are_mixed_as_the_images_are(kind):
         if kind == "cutmix":
             pixels = np.unique(np.rint(views[0, :, :, 0] * 1000))
             assert len(pixels) <= 2
-    # The larger of two shares that are uniform (mixup) is 3/4 on average; CutMix's boxes are cut at
-    # the border, so that more is kept.
-    assert np.mean(shares) == pytest.approx(0.75 if kind == "mixup" else 0.84, abs=0.06)
+    # The larger of two uniform shares is 3/4 on average. It is 0.754 for the boxes of CutMix, which
+    # have whole sides and are cut at the border (a simulation of 200,000 boxes of 8 x 8 images).
+    assert np.mean(shares) == pytest.approx(0.75 if kind == "mixup" else 0.754, abs=0.05)
 
 
-def test_images_without_a_label_never_reach_a_head():
-    images = flat_images()
+def test_images_without_a_label_are_refused():
+    images = grey_images()
     some = dataclasses.replace(images, labels=np.where(images.labels == 3, -1, images.labels))
     with pytest.raises(ValueError, match="1 of 12 images have no label"):
         labelled_views(some, AugmentedViews(8, PLAIN), 4, 0, 1)
 
 
-def test_smoothing():
+def test_smoothed_targets_give_every_class_its_share():
     config = dataclasses.replace(PLAIN, label_smoothing=0.1)
-    _, targets = batches(flat_images(), config)[0]
+    _, targets = batches(grey_images(), config)[0]
     np.testing.assert_allclose(np.sort(targets, axis=1)[:, :-1], 0.1 / 12, rtol=1e-5)
     np.testing.assert_allclose(targets.max(axis=1), 0.9 + 0.1 / 12, rtol=1e-5)
 
 
-def test_mix_by_hand(random):
+def test_mixed_images_and_targets_equal_those_mixed_by_hand(random):
     images = random.random((3, 4, 4, 3)).astype("float32")
     targets = np.eye(3, dtype="float32")
     box = np.array([1, 2, 2, 2], "float32")
@@ -105,10 +106,10 @@ def test_mix_by_hand(random):
     np.testing.assert_allclose(mixed, expected, rtol=1e-6)
     own = 0.75 * (1 - 4 / 16)
     np.testing.assert_allclose(shares[0], [own, 0, 1 - own], rtol=1e-6)
-    np.testing.assert_allclose(shares[1], [0, 1, 0], rtol=1e-6)  # its own partner
+    np.testing.assert_allclose(shares[1], [0, 1, 0], rtol=1e-6)  # it is its own partner
 
 
-def test_the_box_of_cutmix():
+def test_the_box_of_cutmix_has_the_share_that_is_not_kept_and_is_cut_at_the_border():
     cases = [((0.5, 0.5), 0.75, [4, 4, 8, 8]), ((0.0, 0.99), 0.75, [0, 11, 4, 5])]
     for centre, kept, expected in cases:
         box = sampling.cut_box(tf.constant(centre), 16, tf.constant(kept))
@@ -116,7 +117,7 @@ def test_the_box_of_cutmix():
     np.testing.assert_array_equal(sampling.cut_box(tf.constant((0.3, 0.3)), 16, 1.0)[2:], 0)
 
 
-def test_the_law_of_erasing(random):
+def test_erased_boxes_follow_the_distribution_of_random_erasing(random):
     uniforms = random.random((20_000, sampling.ERASE_NUMBERS)).astype("float32")
     box, active = map(np.asarray, sampling.erased_box(uniforms, 100, 0.25))
     assert active.mean() == pytest.approx(0.25, abs=0.01)
@@ -128,27 +129,20 @@ def test_the_law_of_erasing(random):
     assert ((top >= 0) & (left >= 0) & (top + height <= 100) & (left + width <= 100)).all()
 
 
-def test_erased_boxes_hold_noise():
+def test_erased_boxes_are_filled_with_normal_noise():
     config = dataclasses.replace(PLAIN, erasing=1.0)
-    views = np.concatenate([x for x, _ in batches(flat_images(size=8), config, end=30)])
+    views = np.concatenate([x for x, _ in batches(grey_images(size=8), config, end=30)])
     own = np.median(views, axis=(1, 2), keepdims=True)
     noise = views[np.abs(views - own) > 1e-4]
     assert 0.05 < noise.size / views.size < 0.3
     assert (noise.mean(), noise.std()) == pytest.approx((0, 1), abs=0.15)
 
 
-@pytest.mark.parametrize(
-    "changes, complaint",
-    [
-        (dict(magnitude=11), r"magnitude must lie in \[0, 10\], received 11"),
-        (dict(mixup=0.01), r"mixup must be 0 or lie in \[0.1, 100\]"),
-        (dict(label_smoothing=1.0), "label_smoothing must lie in"),
-        (dict(ema_momentum=1.0), "ema_momentum must lie in"),
-        (dict(epochs=5), "warmup_epochs"),
-        (dict(learning_rate=0.0), "learning_rate must be positive"),
-        (dict(precision="float8"), "Unknown precision"),
-    ],
-)
-def test_settings_that_cannot_be(changes, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        FinetuneConfig(**changes)
+def test_views_are_normalised_as_the_preprocessing_says():
+    preprocessing = PreprocessingConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    data = labelled_views(grey_images(), AugmentedViews(8, PLAIN, preprocessing), 4, 0, 3)
+    for views, targets in data:
+        grey = targets.numpy().argmax(axis=1) * 20 / 255
+        pixels = operations.denormalize(views, preprocessing.mean, preprocessing.std)
+        expected = np.broadcast_to(grey[:, None, None, None], pixels.shape)
+        np.testing.assert_allclose(pixels, expected, atol=1e-6)

@@ -1,43 +1,25 @@
 """The whole method against the authors' own network: outputs, losses and every gradient."""
 
-import ast
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from golden_case import CLOSE, golden_config, group, to_nhwc
 
-from sit_keras.config.network import SiTConfig
 from sit_keras.convert import weight_names
-from sit_keras.models.backbone import build_encoder, build_ssl_model
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.heads import build_pretext_network
+from sit_keras.models.positions import resize_positions
 from sit_keras.models.weighting import UncertaintyWeighting
 from sit_keras.training.pretrainer import SiTPretrainer
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
-
-def golden_config(golden):
-    sizes = ast.literal_eval(str(golden["cfg"]))
-    return SiTConfig(
-        image_size=sizes["img_size"],
-        patch_size=sizes["patch_size"],
-        hidden_dim=sizes["embed_dim"],
-        num_layers=sizes["depth"],
-        num_heads=sizes["num_heads"],
-        mlp_dim=4 * sizes["embed_dim"],
-    )
-
-
-def group(golden, prefix):
-    return {k.removeprefix(prefix): golden[k] for k in golden.files if k.startswith(prefix)}
-
-
-def to_nhwc(images):
-    return np.transpose(images, (0, 2, 3, 1))
+def build_backbone(golden):
+    return SiTBackbone(**golden_config(golden).backbone_arguments())
 
 
 @pytest.fixture(scope="module")
 def pretrainer(golden_sit):
-    model = SiTPretrainer(golden_config(golden_sit))
+    model = SiTPretrainer(build_backbone(golden_sit))
     weight_names.load_state(model, group(golden_sit, "state/"))
     return model
 
@@ -55,32 +37,31 @@ def views(golden_sit):
 
 
 def test_tokens(golden_sit, pretrainer):
-    outputs = pretrainer.encoder(to_nhwc(golden_sit["in/x1"]))
-    tokens = np.concatenate(
-        [outputs["rotation"][:, None], outputs["contrastive"][:, None], outputs["patches"]], axis=1
-    )
+    outputs = pretrainer.backbone(to_nhwc(golden_sit["in/x1"]))
+    prefix = [outputs[name][:, None] for name in ("rotation_token", "contrastive_token")]
+    tokens = np.concatenate([*prefix, outputs["patch_tokens"]], axis=1)
     np.testing.assert_allclose(tokens, golden_sit["out/tokens_x1"], **CLOSE)
 
 
 @pytest.mark.parametrize("view", ["1", "2"])
 def test_heads(golden_sit, pretrainer, view):
     outputs = pretrainer.network(to_nhwc(golden_sit[f"in/x{view}"]))
-    np.testing.assert_allclose(outputs["rotation"], golden_sit[f"out/rot{view}"], **CLOSE)
-    np.testing.assert_allclose(outputs["contrastive"], golden_sit[f"out/con{view}"], **CLOSE)
+    np.testing.assert_allclose(outputs["rotation_logits"], golden_sit[f"out/rot{view}"], **CLOSE)
+    np.testing.assert_allclose(outputs["projection"], golden_sit[f"out/con{view}"], **CLOSE)
     restored = to_nhwc(golden_sit[f"out/rec{view}"])
     np.testing.assert_allclose(outputs["reconstruction"], restored, **CLOSE)
 
 
 def test_losses_and_totals(golden_sit, pretrainer, views):
-    losses, _ = pretrainer.task_losses(views)
+    losses, _ = pretrainer.objective.losses(views)
     for task, loss in losses.items():
         np.testing.assert_allclose(loss, golden_sit[f"loss/{task}"], **CLOSE)
     total = pretrainer.weighting(losses)
     np.testing.assert_allclose(total, golden_sit["loss/total_release_2021_07"], **CLOSE)
 
 
-def test_total_at_the_decks_alphas(golden_sit, pretrainer, views):
-    losses, _ = pretrainer.task_losses(views)
+def test_the_total_at_the_papers_alphas(golden_sit, pretrainer, views):
+    losses, _ = pretrainer.objective.losses(views)
     tasks = ("reconstruction", "rotation", "contrastive")
     weighting = UncertaintyWeighting(tasks)
     for task, alpha in zip(tasks, golden_sit["loss/deck_alphas"], strict=True):
@@ -93,7 +74,7 @@ def test_total_at_the_decks_alphas(golden_sit, pretrainer, views):
 def test_every_gradient(golden_sit, pretrainer, views):
     variables = pretrainer.trainable_variables
     with tf.GradientTape() as tape:
-        losses, _ = pretrainer.task_losses(views)
+        losses, _ = pretrainer.objective.losses(views)
         total = pretrainer.weighting(losses)
     gradients = tape.gradient(total, [v.value for v in variables])
     by_variable = {id(v): g.numpy() for v, g in zip(variables, gradients, strict=True)}
@@ -116,15 +97,18 @@ def test_weights_survive_the_round_trip(golden_sit, pretrainer):
         np.testing.assert_array_equal(back[name], value, err_msg=name)
 
 
-def test_the_ssl_model_leaves_the_loss_scalars_alone(golden_sit):
-    model = build_ssl_model(golden_config(golden_sit))
-    weight_names.load_state(model, group(golden_sit, "state/"))
+def test_the_network_alone_leaves_out_the_loss_scalars(golden_sit):
+    model = build_pretext_network(
+        build_backbone(golden_sit), golden_config(golden_sit).projection_dim
+    )
+    left_out = weight_names.load_state(model, group(golden_sit, "state/"))
+    assert sorted(left_out) == sorted(weight_names.SCALARS)
     outputs = model(to_nhwc(golden_sit["in/x1"]))
-    np.testing.assert_allclose(outputs["rotation"], golden_sit["out/rot1"], **CLOSE)
+    np.testing.assert_allclose(outputs["rotation_logits"], golden_sit["out/rot1"], **CLOSE)
 
 
 def test_load_state_refuses_what_does_not_fit(golden_sit):
-    encoder = build_encoder(golden_config(golden_sit))
+    encoder = build_backbone(golden_sit)
     state = group(golden_sit, "state/")
     before = [v.numpy() for v in encoder.variables]
     state["blocks.7.norm1.weight"] = state["norm.weight"]
@@ -137,9 +121,7 @@ def test_load_state_refuses_what_does_not_fit(golden_sit):
 
 
 def test_positions_resize_as_in_pytorch(golden_sit, pretrainer):
-    from sit_keras.models.loading import resize_positions
-
-    rows, columns = pretrainer.config.grid
+    rows, columns = pretrainer.backbone.grid
     resized = resize_positions(
         golden_sit["state/pos_embed"], (rows, columns), (rows + 2, columns + 2)
     )

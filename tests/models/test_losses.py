@@ -71,7 +71,7 @@ def test_memory_of_a_large_batch():
     script = """
 import re
 import numpy as np, tensorflow as tf
-from sit_keras.losses import nt_xent
+from sit_keras.models.losses import nt_xent
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 2**20
 rows = np.arange(8192)
@@ -107,7 +107,7 @@ LOSSES = {"reconstruction": 0.4, "rotation": 1.1, "contrastive": 3.0}
 TENSORS = {task: tf.constant(loss) for task, loss in LOSSES.items()}
 
 
-def test_uncertainty_weighting_is_the_decks_equation():
+def test_uncertainty_weighting_is_the_papers_equation():
     weighting = UncertaintyWeighting(tuple(LOSSES))
     alphas = {"reconstruction": 0.3, "rotation": 1.7, "contrastive": 2.5}
     for task, alpha in alphas.items():

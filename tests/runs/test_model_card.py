@@ -1,13 +1,17 @@
-"""The model cards say what is true of their encoder."""
+"""The model cards state what is true of their encoder."""
 
 import dataclasses
 
-from sit_keras.config.presets import recipe
+import numpy as np
+from serving_case import contract_of
+
+from sit_keras.config.presets import run_config
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.model_card import export_card, run_card
 from sit_keras.serving.export import _card
 
 RESULTS = {"steps": 1600, "train_seconds": 90.0}
-JUDGED = {
+EVALUATED = {
     **RESULTS,
     "probe_train_images": 1293,
     "probe_test_images": 360,
@@ -19,39 +23,69 @@ JUDGED = {
 CONTRACT = {
     "weights": "float32",
     "source": {"run": "runs/digits"},
-    "preprocessing": {"input": "RGB", "crop": "the middle", "resize": "to 16 x 16"},
+    "preprocessing": {
+        "input": "RGB in [0, 1]",
+        "steps": ["cut out the middle", "resize it"],
+        "image_shape": [16, 16, 3],
+        "crop": 0.9,
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.2, 0.1],
+    },
     "signatures": {"serving_default": {"inputs": {"images": {}}, "outputs": {"embedding": {}}}},
     "class_names": ["cat", "dog"],
 }
 
 
 def test_the_card_of_a_run():
-    card = run_card(recipe("digits"), JUDGED, 1293)
+    card = run_card(run_config("digits"), EVALUATED, 1293)
     assert "1,293 images of digits" in card and "1,600 steps of 64" in card
     assert "| this encoder | 93.0% | 80.0% |" in card and "| raw pixels | 97.0% | 97.5% |" in card
-    for taught in ("which way up", "belong to one image", "restore spoilt"):
-        assert taught in card
+    for learned in (
+        "how much an image was rotated",
+        "belong to the same image",
+        "corrupted images",
+    ):
+        assert learned in card
+    assert "keeps 1 of the short side" in card and "range from 0 to 255" in card
 
 
-def test_it_claims_no_task_that_was_not_taught_and_names_its_start():
+def test_the_code_in_the_card_of_a_run_works(tmp_path, random, monkeypatch):
+    card = run_card(run_config("digits"), RESULTS, 40)
+    code = card.split("```python\n")[1].split("```")[0]
+    backbone = SiTBackbone.from_preset("digits", load_weights=False)
+    backbone.save(tmp_path / "encoder.keras")
+    monkeypatch.chdir(tmp_path)
+    names = {"images": random.integers(0, 256, (2, 30, 20, 3), dtype=np.uint8)}
+    exec(code, names)
+    assert names["tokens"]["rotation_token"].shape == (2, 64)
+
+
+def test_it_claims_no_task_that_was_not_trained_and_names_its_start():
     config = dataclasses.replace(
-        recipe("digits"), tasks=("contrastive",), initial_encoder="runs/deit"
+        run_config("digits"), tasks=("contrastive",), initial_encoder="runs/deit"
     )
     card = run_card(config, RESULTS, 40)
-    assert "which way up" not in card and "restore spoilt" not in card
+    assert "rotated" not in card and "corrupted" not in card
     assert "alone" not in card and "whatever `runs/deit` had learned from" in card
-    assert "no labelled images to judge it by" in card
+    assert "no labelled images to evaluate it on" in card
 
 
 def test_the_card_of_an_export():
-    run = run_card(recipe("digits"), JUDGED, 1293)
+    run = run_card(run_config("digits"), EVALUATED, 1293)
     card = export_card(CONTRACT, run)
     assert "| `serving_default` | `images` | `embedding` |" in card and "cat, dog" in card
+    for fact in ("1. cut out the middle", "| crop | 0.9 |", "| mean | [0.5, 0.4, 0.3] |"):
+        assert fact in card
     assert "1,293 images of digits" in card
     assert sum(line.startswith("# ") for line in card.splitlines()) == 1
     unknown = export_card(CONTRACT, None, {"source": "deit.pth", "kind": "start"})
     assert "converted from `deit.pth`" in unknown and "not the source's" in unknown
-    assert "Nothing is known here" in export_card(CONTRACT)
+    assert "There is no record" in export_card(CONTRACT)
+
+
+def test_the_card_in_an_export_is_that_of_its_contract(exported):
+    card = (exported / "assets.extra" / "model_card.md").read_text()
+    assert card == export_card(contract_of(exported))
 
 
 def test_an_export_finds_the_card_of_its_own_run_alone(tmp_path):
@@ -60,7 +94,7 @@ def test_an_export_finds_the_card_of_its_own_run_alone(tmp_path):
     tuned = run / "evaluation" / "digits" / "fewshot" / "10-percent"
     tuned.mkdir(parents=True)
     (tmp_path / "runs" / "model_card.md").write_text("# of another")
-    assert "Nothing is known here" in _card(run, CONTRACT)
+    assert "There is no record" in _card(run, CONTRACT)
     (run / "model_card.md").write_text("# mine")
     (run / "conversion.json").write_text('{"source": "sit.pth", "kind": "network"}')
     for path in (run, run / "encoder.keras", tuned, tuned / "encoder.keras"):

@@ -1,6 +1,5 @@
-"""Bytes from strangers: every mode of JPEG and PNG, and everything that must be refused."""
+"""Files from any client: every mode of JPEG and PNG, and everything that must be refused."""
 
-import io
 import struct
 import zlib
 
@@ -8,20 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from serving_case import encode
 
 from sit_keras.data.reading import read_image
-from sit_keras.data.views import centre_view
+from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.serving import decoding
 from sit_keras.serving.decoding import DAMAGED, FOREIGN, TOO_LARGE, decode_images
 
 SIZE = 8
-
-
-def encode(image, kind, **settings):
-    buffer = io.BytesIO()
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    image.save(buffer, kind, **settings)
-    return buffer.getvalue()
+WHOLE = ImagePreprocessing((SIZE, SIZE, 3), crop=1.0)
 
 
 def chunk(kind, data):
@@ -45,7 +39,7 @@ def jpeg_that_says(file, width, height):
 def decode():
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def function(files):
-        return decode_images(files, SIZE, 4 * SIZE, lambda x: centre_view(x, SIZE, 1.0))
+        return decode_images(files, SIZE, 4 * SIZE, WHOLE.centre)
 
     def call(*files):
         pixels, reasons = function(tf.constant(files, tf.string))
@@ -88,7 +82,7 @@ def test_every_mode_is_what_pillow_reads(decode, photo, tmp_path):
         assert reason == "", name
         (tmp_path / name).write_bytes(files[name])
         image = read_image(tmp_path / name)[None] / np.float32(255)
-        expected = centre_view(tf.constant(image), SIZE, 1.0)[0]
+        expected = WHOLE.centre(tf.constant(image))[0]
         np.testing.assert_allclose(ours, expected, atol=2 / 255, err_msg=name)
     cmyk, (reason,) = decode(encode(colour.convert("CMYK"), "JPEG", quality=95))
     assert reason == ""
@@ -158,7 +152,7 @@ def test_a_file_that_is_too_long(decode, photo, monkeypatch):
 
     @tf.function(autograph=False)
     def limited(files):
-        return decode_images(files, SIZE, 4 * SIZE, lambda x: centre_view(x, SIZE, 1.0))
+        return decode_images(files, SIZE, 4 * SIZE, WHOLE.centre)
 
     _, reasons = limited(tf.constant([long, encode(photo[:2, :2], "PNG")]))
     assert [reason.decode()[:8] for reason in reasons.numpy()] == ["too long", ""]

@@ -2,29 +2,29 @@ import keras
 import numpy as np
 import pytest
 
-from sit_keras.config.network import SiTConfig
-from sit_keras.data.views import TwoViews
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.checkpoint import Checkpoints
 from sit_keras.training.pretrainer import SiTPretrainer
 
-CONFIG = SiTConfig(8, 4, 8, 2, 1, 8, drop_path_rate=0.5, projection_dim=4)
-
 
 def build(folder):
-    model = SiTPretrainer(CONFIG)
+    backbone = SiTBackbone((8, 8, 3), 4, 8, 2, 1, 8, drop_path_rate=0.5)
+    model = SiTPretrainer(backbone, projection_dim=4)
     model.compile(keras.optimizers.AdamW(1e-2, use_ema=True, ema_momentum=0.5))
-    return model, Checkpoints(model, folder)
+    return model, Checkpoints(model, folder, model.trained_parts)
 
 
 def train(model, first, steps):
     for step in range(first, first + steps):
-        images = np.random.default_rng(step).random((4, 8, 8, 3)).astype("float32")
-        model.train_step(TwoViews(8)(images, step))
+        images = np.random.default_rng(step).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        model.train_step(images)
 
 
 def equal(a, b):
-    """Weights, moments, moving averages and generators; not the means of an epoch."""
+    """Weights, moments, moving averages, generators and steps; not the means of an epoch."""
     trackers = {v.path for metric in a.metrics for v in metric.variables}
+    assert int(a.step) == int(b.step)
+    assert (a.backbone.noise.state.numpy() == b.backbone.noise.state.numpy()).all()
     for x, y in zip(*(m.variables + m.optimizer.variables for m in (a, b)), strict=True):
         if x.path not in trackers:
             np.testing.assert_array_equal(x, y, err_msg=x.path)
@@ -41,7 +41,7 @@ def saved(tmp_path):
 
 
 def test_a_restored_model_goes_on_to_the_last_bit(saved, tmp_path):
-    """Weights, moments, moving averages, and the noise of the drop paths."""
+    """Weights, moments, moving averages, the noise of the drop paths, and the step of the views."""
     model, checkpoints = build(tmp_path)
     assert checkpoints.restore() == 4
     equal(model, saved)
@@ -50,7 +50,7 @@ def test_a_restored_model_goes_on_to_the_last_bit(saved, tmp_path):
     equal(model, saved)
 
 
-def test_no_checkpoint_is_step_zero(tmp_path):
+def test_without_a_checkpoint_a_run_begins_at_step_zero(tmp_path):
     assert build(tmp_path)[1].restore() == 0
 
 
@@ -83,25 +83,25 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(saved, tmp_path, caplog
     equal(model, saved)
 
 
-def test_a_lost_list_of_checkpoints_is_no_matter(saved, tmp_path):
+def test_a_lost_list_of_checkpoints_does_not_matter(saved, tmp_path):
     (tmp_path / "checkpoint").unlink()
     model, checkpoints = build(tmp_path)
     assert checkpoints.restore() == 4
     equal(model, saved)
 
 
-def test_never_a_silent_restart_from_zero(saved, tmp_path):
+def test_a_run_whose_checkpoints_are_all_broken_never_begins_anew_in_silence(saved, tmp_path):
     for step in (2, 4):
         empty(tmp_path / f"ckpt-{step}.index")
     with pytest.raises(ValueError, match="None of the 2 checkpoints"):
         build(tmp_path)[1].restore()
 
 
-def test_skipped_steps_count(tmp_path):
+def test_skipped_steps_are_counted(tmp_path):
     """A loss scale that skips a step leaves the optimizer's count behind that of the data."""
     model, checkpoints = build(tmp_path)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), 1e38))
-    checkpoints = Checkpoints(model, tmp_path / "other")
+    checkpoints = Checkpoints(model, tmp_path / "other", model.trained_parts)
     train(model, 0, 3)
     assert int(model.optimizer.iterations) < 3
     checkpoints.save(3)

@@ -1,4 +1,4 @@
-"""Runs that meet numbers that are none, and a disk without room."""
+"""Runs that meet non-finite numbers, and a disk without room."""
 
 import dataclasses
 import json
@@ -8,10 +8,10 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_run import TINY, rows, same_weights
+from test_pretrain import TINY, rows, same_weights
 
 from sit_keras.config.execution import Execution
-from sit_keras.models.loading import load_encoder
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.data import RunData
 from sit_keras.runs.folder import write_settings
 from sit_keras.training import guards
@@ -24,34 +24,35 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def one_bad_batch(monkeypatch):
     """The reconstruction of step 5 is NaN; all that is seen of its batch is kept."""
-    views = RunData.views
+    batches = RunData.train_batches
 
-    def spoilt(self, first, last):
-        def spoil(step, batch):
+    def with_a_nan(self, first, last, *arguments, **settings):
+        def change(step, batch):
             clean = tf.where(step == 5, np.nan * batch["clean"], batch["clean"])
             return {**batch, "clean": clean}
 
-        return views(self, first, last).enumerate(first).map(spoil)
+        return batches(self, first, last, *arguments, **settings).enumerate(first).map(change)
 
-    monkeypatch.setattr(RunData, "views", spoilt)
+    monkeypatch.setattr(RunData, "train_batches", with_a_nan)
 
 
 def record(run_dir):
     return [json.loads(line) for line in (run_dir / "not_finite.jsonl").read_text().splitlines()]
 
 
-def test_a_step_that_is_not_finite_stops_the_run_and_is_written_down(one_bad_batch, tmp_path):
+def test_a_non_finite_step_stops_the_run_and_is_written_down(one_bad_batch, tmp_path):
     with pytest.raises(NonFiniteLoss, match=r"In step 5 .*: reconstruction\..*epoch 1.*draw_batch"):
         pretrain(TINY, tmp_path / "run")
     assert record(tmp_path / "run") == [{"step": 5, "seed": 0, "not_finite": ["reconstruction"]}]
     drawn = draw_batch(TINY, 5)
     assert np.isnan(drawn["clean"]).all()
     # The batch of that step and of no other.
-    for step, batch in enumerate(RunData.load(TINY).views(4, 7), start=4):
+    batches = RunData.load(TINY).train_batches(4, 7, in_pipeline=True)
+    for step, batch in enumerate(batches, start=4):
         assert (batch["corrupted"].numpy() == drawn["corrupted"].numpy()).all() == (step == 5)
 
 
-def test_or_is_skipped(one_bad_batch, tmp_path):
+def test_a_non_finite_step_is_skipped_where_that_is_asked_for(one_bad_batch, tmp_path):
     """Where a run had stopped before, too."""
     with pytest.raises(NonFiniteLoss):
         pretrain(TINY, tmp_path / "run")
@@ -59,14 +60,16 @@ def test_or_is_skipped(one_bad_batch, tmp_path):
     log = rows(tmp_path / "run")
     assert [row["skipped_steps"] for row in log] == ["0", "1", "0"]
     assert all(np.isfinite(float(value)) for row in log for value in row.values())
-    assert all(np.isfinite(w).all() for w in load_encoder(tmp_path / "run").get_weights())
+    assert all(
+        np.isfinite(w).all() for w in SiTBackbone.from_preset(tmp_path / "run").get_weights()
+    )
     assert len(record(tmp_path / "run")) == 2
 
 
 @pytest.mark.parametrize(
     ("steps", "message"), [(12, "In step 9 .*: contrastive"), (4, "In every step of epoch 1")]
 )
-def test_but_not_without_end(tmp_path, steps, message):
+def test_skipping_ends_after_too_many_non_finite_steps(tmp_path, steps, message):
     """Similarities over this temperature are infinite in every step."""
     hopeless = dataclasses.replace(TINY, temperature=1e-39, steps_per_epoch=steps)
     with pytest.raises(NonFiniteLoss, match=message):
@@ -74,7 +77,7 @@ def test_but_not_without_end(tmp_path, steps, message):
     assert len(record(tmp_path / "run")) == min(steps, guards.MAX_SKIPPED_IN_A_ROW)
 
 
-def test_a_run_is_not_resumed_against_ones_will(tmp_path):
+def test_noresume_refuses_the_folder_of_a_run(tmp_path):
     write_settings(tmp_path, TINY)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="holds a run, and --noresume asks for a new one"):
@@ -132,7 +135,7 @@ def test_the_last_state_is_never_lost(small_disk, monkeypatch):
     assert [row["epoch"] for row in rows(small_disk / "run")] == ["0", "1"]
 
 
-def test_or_stops_and_keeps_the_checkpoint_before(small_disk, monkeypatch):
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(small_disk, monkeypatch):
     monkeypatch.setattr(FillDisk, "folder", small_disk, raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(guards, "Position", FillDisk)

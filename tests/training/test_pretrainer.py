@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 
 import keras
@@ -6,17 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.checks import TASKS
-from sit_keras.config.network import SiTConfig
-from sit_keras.config.settings import RunConfig
-from sit_keras.data.views import TwoViews
-from sit_keras.models.optimizers import build_optimizer, decays
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.heads import HEADS
 from sit_keras.training.micro_batches import gradients_in_parts
 from sit_keras.training.pretrainer import SiTPretrainer
+from sit_keras.training.update import task_gradient_norms
 
-CONFIG = SiTConfig(
-    image_size=12, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=24,
-    drop_path_rate=0.0, projection_dim=8,
+NETWORK = dict(
+    image_shape=(12, 12, 3), patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=24,
+    drop_path_rate=0.0,
 )  # fmt: skip
 SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(TASKS, n)]
 
@@ -27,8 +26,13 @@ def views_dataset(random, count=16, batch=8):
     return tf.data.Dataset.from_tensor_slices(views).batch(batch, drop_remainder=True)
 
 
+def new_model(drop_path_rate=0.0, **settings):
+    backbone = SiTBackbone(**{**NETWORK, "drop_path_rate": drop_path_rate})
+    return SiTPretrainer(backbone, projection_dim=8, **settings)
+
+
 def compiled(optimizer=None, **settings):
-    model = SiTPretrainer(CONFIG, **settings)
+    model = new_model(**settings)
     model.compile(optimizer or keras.optimizers.SGD(0.1))
     return model
 
@@ -44,7 +48,7 @@ def test_every_subset_of_the_tasks_trains_only_itself(random, tasks, weighting):
     assert set(logs) == {"loss", *tasks} | accuracies
     changed = {v.path for v in model.trainable_variables if (v.numpy() != before[v.path]).any()}
     for task in TASKS:
-        assert any(path.startswith(f"{task}/") for path in changed) == (task in tasks), task
+        assert any(path.startswith(f"{HEADS[task]}/") for path in changed) == (task in tasks), task
         learns = any(f"log_alpha_{task}" in path for path in changed)
         assert learns == (task in tasks and weighting == "uncertainty")
 
@@ -54,7 +58,7 @@ def test_a_step_is_the_gradient_of_the_weighted_sum(random):
     (batch, _) = views_dataset(random)
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-        losses, _ = model.task_losses(batch)
+        losses, _ = model.objective.losses(batch)
         total = (
             2.0 * losses["reconstruction"] + 0.5 * losses["rotation"] + 1.5 * losses["contrastive"]
         )
@@ -98,30 +102,31 @@ def test_a_batch_in_parts_is_the_step_of_the_whole(random, micro_batches, settin
 
 def test_both_passes_over_the_parts_drop_the_same_paths(random):
     """The gradient is that of one function of the weights, its drop paths held."""
-    config = dataclasses.replace(CONFIG, drop_path_rate=0.6)
-    model = SiTPretrainer(config, micro_batches=2)
+    model = new_model(drop_path_rate=0.6, micro_batches=2)
     model.compile(keras.optimizers.SGD(0.1))
     (batch, _) = views_dataset(random)
-    noise = model.noise.state.numpy()
+    noise = model.backbone.noise.state.numpy()
     weights = [v.value for v in model.trainable_variables]
     with tf.GradientTape() as tape:
         halves = [{name: x[i : i + 4] for name, x in batch.items()} for i in (0, 4)]
-        parts = [model.separate_losses(half, training=True) for half in halves]
-        embeddings = tf.concat([outputs["contrastive"] for outputs, _, _ in parts], 0)
+        parts = [model.objective.separate(half, training=True) for half in halves]
+        embeddings = tf.concat([outputs["projection"] for outputs, _, _ in parts], 0)
         means = {task: (parts[0][1][task] + parts[1][1][task]) / 2 for task in parts[0][1]}
-        total = model.weighting(model.with_contrast(means, {}, embeddings)[0])
+        total = model.weighting(model.objective.with_contrast(means, {}, embeddings)[0])
     expected = tape.gradient(total, weights)
-    drawn = model.noise.state.numpy()
-    model.noise.state.assign(noise)
+    drawn = model.backbone.noise.state.numpy()
+    model.backbone.noise.state.assign(noise)
     loss, _, _, gradients = tf.function(lambda b: gradients_in_parts(model, b))(batch)
     assert float(loss) == pytest.approx(float(total), rel=1e-6)
     for a, b, v in zip(gradients, expected, model.trainable_variables, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6, err_msg=v.path)
-    np.testing.assert_array_equal(model.noise.state, drawn)  # and the next step drops others
+    np.testing.assert_array_equal(
+        model.backbone.noise.state, drawn
+    )  # and the next step drops others
     assert (drawn != noise).any()
 
 
-def test_a_step_that_is_not_finite_changes_nothing_and_spoils_no_mean(random):
+def test_a_non_finite_step_changes_no_weight_and_no_mean(random):
     model = compiled(keras.optimizers.AdamW(1e-3))
     good, bad = views_dataset(random)
     bad["rotation"] = tf.zeros_like(bad["rotation"])
@@ -134,8 +139,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_spoils_no_mean(random):
     assert np.isnan(logs["reconstruction"]) and np.isnan(logs["loss"])
     assert np.isfinite(logs["rotation"]) and np.isfinite(logs["contrastive"])
     kept = zip(before, model.variables + model.optimizer.variables, strict=True)
-    trackers = {v.path for metric in model.metrics for v in metric.variables}
-    assert all((a == b.numpy()).all() for a, b in kept if b.path not in trackers)
+    counted = {v.path for metric in model.metrics for v in metric.variables} | {model.step.path}
+    assert all((a == b.numpy()).all() for a, b in kept if b.path not in counted)
+    assert int(model.step) == 2  # the step is over all the same
     assert float(model.trackers["loss"].result()) == first["loss"]
     step(good)
     assert any((a != v.numpy()).any() for a, v in zip(before, model.variables, strict=False))
@@ -143,11 +149,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_spoils_no_mean(random):
 
 def test_fixed_weights_follow_the_order_of_the_tasks(random):
     weights = {"contrastive": 3.0, "reconstruction": 0.25, "rotation": 7.0}
-    model = SiTPretrainer(
-        CONFIG, tuple(weights), weighting="fixed", task_weights=tuple(weights.values())
-    )
+    model = new_model(tasks=tuple(weights), weighting="fixed", task_weights=tuple(weights.values()))
     (batch, _) = views_dataset(random)
-    losses, _ = model.task_losses(batch)
+    losses, _ = model.objective.losses(batch)
     expected = sum(weights[task] * float(losses[task]) for task in weights)
     assert float(model.weighting(losses)) == pytest.approx(expected)
 
@@ -171,12 +175,12 @@ def test_accuracies_by_hand(random):
     model = compiled(tasks=("rotation", "contrastive"))
     (batch, _) = views_dataset(random)
     flat = tf.reshape(batch["corrupted"], (-1, 12, 12, 3))
-    outputs = model(flat)
-    _, accuracies = model.task_losses(batch)
-    guesses = np.argmax(outputs["rotation"], -1)
+    outputs = model.network(flat)
+    _, accuracies = model.objective.losses(batch)
+    guesses = np.argmax(outputs["rotation_logits"], -1)
     expected = np.mean(guesses == np.reshape(batch["rotation"], -1))
     assert float(accuracies["rotation_accuracy"]) == pytest.approx(expected)
-    z = outputs["contrastive"].numpy()
+    z = outputs["projection"].numpy()
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     similarity = z @ z.T - 9 * np.eye(len(z))
     expected = np.mean(similarity.argmax(1) == (np.arange(len(z)) ^ 1))
@@ -186,7 +190,7 @@ def test_accuracies_by_hand(random):
 def test_fit_learns_and_reports_means_over_the_epoch(random):
     model = compiled(keras.optimizers.AdamW(1e-2))
     dataset = views_dataset(random)
-    losses = [model.task_losses(batch)[0] for batch in dataset]
+    losses = [model.objective.losses(batch)[0] for batch in dataset]
     history = model.evaluate(dataset, return_dict=True, verbose=0)
     for task in TASKS:
         expected = np.mean([float(loss[task]) for loss in losses])
@@ -198,50 +202,15 @@ def test_fit_learns_and_reports_means_over_the_epoch(random):
     assert {"val_loss", "val_rotation_accuracy"} <= set(fitted)
 
 
-def test_the_ledger_measures_each_tasks_pull(random):
+def test_the_gradient_norm_of_a_task_grows_with_its_weight(random):
     model = compiled(weighting="fixed", task_weights=(0.0, 1.0, 3.0))
     (batch, _) = views_dataset(random)
-    norms = {task: float(norm) for task, norm in model.task_gradient_norms(batch).items()}
+    norms = {task: float(norm) for task, norm in task_gradient_norms(model, batch).items()}
     assert norms["reconstruction"] == 0 and norms["rotation"] > 0
     single = compiled(weighting="fixed", task_weights=(1.0, 1.0, 1.0))
     single.set_weights(model.get_weights())
-    plain = {task: float(norm) for task, norm in single.task_gradient_norms(batch).items()}
+    plain = {task: float(norm) for task, norm in task_gradient_norms(single, batch).items()}
     assert norms["contrastive"] == pytest.approx(3 * plain["contrastive"], rel=1e-4)
-
-
-def test_what_does_not_decay():
-    model = SiTPretrainer(CONFIG)
-    exempt = {v.path for v in model.trainable_variables if not decays(v)}
-    decayed = {v.path for v in model.trainable_variables} - exempt
-    assert all(path.endswith("kernel") for path in decayed)
-    assert sum(path.endswith("kernel") for path in exempt) == 0
-    assert {path.split("/")[-1] for path in exempt} == {
-        "bias", "gamma", "beta", "positions", "rotation_token", "contrastive_token",
-        "log_alpha_reconstruction", "log_alpha_rotation", "log_alpha_contrastive",
-    }  # fmt: skip
-
-
-def test_the_optimizer_decays_only_what_it_may():
-    model = SiTPretrainer(CONFIG)
-    config = RunConfig(model=CONFIG, weight_decay=0.5, warmup_epochs=0, batch_size=512)
-    optimizer = build_optimizer(model.trainable_variables, config, steps_per_epoch=10)
-    before = {v.path: v.numpy() for v in model.trainable_variables}
-    zeros = [tf.zeros(v.shape) for v in model.trainable_variables]
-    optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
-    exempt = {v.path for v in model.trainable_variables if not decays(v)}
-    for v in model.trainable_variables:
-        factor = 1.0 if v.path in exempt else 1 - 0.5 * 1e-3
-        np.testing.assert_allclose(v, factor * before[v.path], rtol=1e-6, err_msg=v.path)
-
-
-def test_the_schedule_warms_up_and_falls_to_the_smallest_rate():
-    config = RunConfig(model=CONFIG, epochs=20, warmup_epochs=5, batch_size=256)
-    rate = build_optimizer([], config, 10)._learning_rate
-    values = [float(rate(step)) for step in (0, 25, 50, 125, 200, 999)]
-    peak = 1e-3 * 256 / 512
-    middle = (peak + 5e-6) / 2
-    expected = [1e-6, (1e-6 + peak) / 2, peak, middle, 5e-6, 5e-6]
-    assert values == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -251,12 +220,12 @@ def test_mixed_precision_keeps_heads_and_losses_in_float32(random, policy):
     try:
         model = compiled(keras.optimizers.AdamW(1e-3))
         half = policy.removeprefix("mixed_")
-        assert model.encoder.get_layer("block_0").mlp_in.compute_dtype == half
-        for name in ("rotation", "contrastive", "reconstruction"):
+        assert model.backbone.get_layer("block_0").mlp_in.compute_dtype == half
+        for name in HEADS.values():
             assert model.network.get_layer(name).compute_dtype == "float32"
         logs = model.fit(views_dataset(random), epochs=2, verbose=0, shuffle=False).history
         assert np.isfinite(logs["loss"]).all()
-        losses, _ = model.task_losses(next(iter(views_dataset(random))))
+        losses, _ = model.objective.losses(next(iter(views_dataset(random))))
         assert all(loss.dtype == tf.float32 for loss in losses.values())
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
@@ -274,20 +243,15 @@ def test_xla_gives_the_same_step(random):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_batches_that_do_not_fit_are_refused(random):
-    model = compiled()
-    images = random.random((8, 12, 12, 3)).astype("float32")
-    with pytest.raises(ValueError, match="made by sit_keras.data.pair_views"):
-        model.train_step(images)
-    with pytest.raises(ValueError, match=r"Expected views \(B, 2, 12, 12, 3\).*TwoViews\(12\)"):
-        model.train_step(TwoViews(16)(images, 0))
+def test_settings_and_batches_that_do_not_fit_are_refused(random):
+    images = random.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="at least 2 images"):
-        model.train_step(TwoViews(12)(images[:1], 0))
+        compiled().train_step(images[:1])
     with pytest.raises(ValueError, match="8 does not divide into 3 micro-batches"):
-        compiled(micro_batches=3).train_step(TwoViews(12)(images, 0))
+        compiled(micro_batches=3).train_step(images)
     with pytest.raises(ValueError, match="must be square"):
-        SiTPretrainer(dataclasses.replace(CONFIG, image_size=(12, 16)))
+        SiTPretrainer(SiTBackbone(**{**NETWORK, "image_shape": (12, 16, 3)}))
     with pytest.raises(ValueError, match="Unknown tasks"):
-        SiTPretrainer(CONFIG, tasks=("jigsaw",))
+        new_model(tasks=("jigsaw",))
     with pytest.raises(ValueError, match="Unknown negatives"):
-        SiTPretrainer(CONFIG, negatives="none")
+        new_model(negatives="none")

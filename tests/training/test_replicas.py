@@ -60,11 +60,23 @@ def outcomes(tmp_path_factory):
 
 @pytest.mark.parametrize("several", ["mirrored", "multiworker 0", "multiworker 1"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_same_losses_and_weights(outcomes, case, several):
+def test_two_replicas_and_two_workers_have_the_losses_and_weights_of_one_device(
+    outcomes, case, several
+):
     one, two = outcomes["one"], outcomes[several]
     np.testing.assert_allclose(two[f"{case}/losses"], one[f"{case}/losses"], rtol=1e-6)
     np.testing.assert_allclose(two[f"{case}/weights"], one[f"{case}/weights"], atol=1e-6)
     assert one[f"{case}/moved"] > 0.003
+
+
+def test_the_same_views_bit_for_bit(outcomes):
+    """One device makes all of them, each replica and each worker those of its own images."""
+    one, two = outcomes["one"], outcomes["mirrored"]
+    workers = [outcomes[f"multiworker {i}"] for i in range(2)]
+    for name in ("views/corrupted", "views/clean", "views/rotation"):
+        assert len(workers[0][name]) == 8
+        np.testing.assert_array_equal(two[name], one[name])
+        np.testing.assert_array_equal(np.concatenate([w[name] for w in workers]), one[name])
 
 
 def test_local_negatives_are_another_loss(outcomes):
@@ -95,20 +107,19 @@ def test_each_replica_has_noise_of_its_own(outcomes):
 RUN = """
 import sys
 import tensorflow as tf
-from sit_keras import callbacks, recipe, run
-from sit_keras.execution import Execution
+from sit_keras import EpochReport, Execution, pretrain, run_config
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 sizes = dict(image_size=8, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16, drop_path_rate=0.1)
-config = recipe("digits", sizes, epochs=3, batch_size=64, steps_per_epoch=4, warmup_epochs=1)
+config = run_config("digits", sizes, epochs=3, batch_size=64, steps_per_epoch=4, warmup_epochs=1)
 stop_after = int(sys.argv[3])
-begin = callbacks.Report.on_epoch_begin
+begin = EpochReport.on_epoch_begin
 def cut(self, epoch, logs=None):
     if epoch == stop_after:
         raise KeyboardInterrupt
     begin(self, epoch, logs)
-callbacks.Report.on_epoch_begin = cut
-results = run.pretrain(config, sys.argv[1], execution=Execution(strategy=sys.argv[2]))
+EpochReport.on_epoch_begin = cut
+results = pretrain(config, sys.argv[1], execution=Execution(strategy=sys.argv[2]))
 print(results["linear_accuracy"]["trained"])
 """
 
@@ -126,13 +137,13 @@ def test_a_whole_run_starts_on_two_replicas_and_ends_on_one(tmp_path):
     assert float(rest.stdout.split()[-1]) > 0.2
 
 
-def test_an_unknown_strategy():
+def test_an_unknown_strategy_is_refused():
     with pytest.raises(ValueError, match="Unknown strategy 'tpu'"):
         strategy.make_strategy("tpu")
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_fine_tuning_on_two_replicas(outcomes, frozen):
+def test_fine_tuning_gives_the_same_weights_on_two_replicas(outcomes, frozen):
     """AdamW amplifies rounding, so not to the last digit; test images that do not divide by two."""
     one, two = (outcomes[name][f"fine-tuned, frozen: {frozen}"] for name in ("one", "mirrored"))
     np.testing.assert_allclose(one, two, atol=1e-5)

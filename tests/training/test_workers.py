@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import free_ports
 
-from sit_keras.models.loading import load_encoder
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.strategy import make_strategy
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -90,13 +90,12 @@ def test_a_worker_is_killed_and_the_run_goes_on(tmp_path):
     # Adam divides rounding by rounding where a gradient is zero, hence not 1e-6.
     assert two["losses"]["loss"] == pytest.approx(one["losses"]["loss"], abs=1e-3)
     assert two["losses"]["val_loss"] == pytest.approx(one["losses"]["val_loss"], abs=1e-3)
-    pairs = zip(
-        *(load_encoder(tmp_path / name).get_weights() for name in ("one", "two")), strict=True
-    )
+    encoders = (SiTBackbone.from_preset(tmp_path / name) for name in ("one", "two"))
+    pairs = zip(*(encoder.get_weights() for encoder in encoders), strict=True)
     assert max(np.abs(a - b).max() for a, b in pairs) < 2e-3
 
 
-def test_all_stop_where_one_is_told_to(tmp_path):
+def test_all_workers_stop_after_the_same_step_where_one_is_told_to(tmp_path):
     with two_workers(tmp_path / "run", (["--epochs=500"], ["--epochs=500"])) as (chief, other):
         wait_for(chief, "epoch   1/500")
         other.send_signal(signal.SIGTERM)
@@ -119,13 +118,15 @@ def test_all_stop_where_one_is_told_to(tmp_path):
         ("--dataset=folder:nowhere", "Another worker could not begin", "No folder nowhere"),
     ],
 )
-def test_workers_that_do_not_fit_are_told(tmp_path, other, of_the_chief, of_the_other):
+def test_workers_with_other_settings_or_images_are_refused(
+    tmp_path, other, of_the_chief, of_the_other
+):
     with two_workers(tmp_path / "run", ([], [other, "--preset=digits"])) as workers:
         (_, chief), (_, worker) = finish(workers)
     assert f"train.py: {of_the_chief}" in chief and f"train.py: {of_the_other}" in worker
 
 
-def test_nobody_to_work_with(monkeypatch):
+def test_a_worker_that_knows_no_others_is_refused(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match=r"start the command with srun, or set TF_CONFIG.*host1"):

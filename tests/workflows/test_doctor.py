@@ -1,4 +1,4 @@
-"""The doctor finds nothing where nothing is wrong, and what is broken on purpose."""
+"""The doctor reports no problem where there is none, and finds each one that is made on purpose."""
 
 import pathlib
 import shutil
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from sit_keras.config.presets import recipe
+from sit_keras.config.presets import run_config
 from sit_keras.workflows import doctor
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,8 +25,8 @@ def call_doctor(root, run_dir, *arguments):
 
 
 @pytest.mark.slow
-def test_nothing_is_wrong(tmp_path):
-    """With a folder of images, eight of which are copies of another and one of which is blank."""
+def test_a_folder_of_images_is_described_and_has_no_problem(tmp_path):
+    """Eight of the images are copies of another one, and one has a single colour."""
     random = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for i in range(40):
@@ -44,8 +44,8 @@ def test_nothing_is_wrong(tmp_path):
     assert found["images"].startswith("48 to train on (0 labelled, 0 classes)")
     assert found["steps"].startswith("3 of 16 images an epoch")
     # Of 48 * 47 / 2 = 1128 pairs, 8 are copies; a batch of 16 has 120 pairs.
-    assert found["copies"].startswith("8 of 48 images looked at are copies of another: about 0.85")
-    assert "1 of 48 images looked at have one colour only" in result.stdout
+    assert found["copies"].startswith("8 of 48 examined images are copies of another: about 0.85")
+    assert "1 of 48 examined images have one colour only" in result.stdout
     assert "gradients agree" in found["replicas"]
     assert Image.open(tmp_path / "run" / "doctor.png").width > 600
 
@@ -54,36 +54,36 @@ def test_nothing_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("pretrain.py", "total / distribution.num_replicas()", "total"),
-        ("distribution.py", "return context.all_gather(x, axis=0), start", "return x, 0"),
+        ("pretrainer.py", "total / replicas.num_replicas()", "total"),
+        ("replicas.py", "context.all_gather(x, axis=0), replica_id() * tf.shape(x)[0]", "x, 0"),
     ],
     ids=["1/R", "gather"],
 )  # fmt: skip
 def test_a_broken_reduction_is_found(tmp_path, file, right, wrong):
     shutil.copytree(ROOT / "sit_keras", tmp_path / "sit_keras")
     shutil.copy(ROOT / "train.py", tmp_path)
-    path = tmp_path / "sit_keras" / file
+    path = tmp_path / "sit_keras" / "training" / file
     assert path.read_text().count(right) == 1
     path.write_text(path.read_text().replace(right, wrong))
     result = call_doctor(tmp_path, tmp_path / "run")
     assert result.returncode == 1
     assert "gradients DIFFER" in result.stdout
-    assert "train.py: the doctor found 1 problem, see above." in result.stderr
+    assert "train.py: The examination found 1 problem, see above." in result.stderr
 
 
 @pytest.mark.slow
-def test_a_step_that_gives_no_gradient_is_found(tmp_path):
+def test_a_step_without_a_finite_gradient_is_found(tmp_path):
     result = call_doctor(ROOT, tmp_path / "run", "--temperature=1e-39")
     assert result.returncode == 1 and "no finite gradient" in result.stdout
 
 
-def test_the_doctor_comes_first(tmp_path):
+def test_the_doctor_refuses_to_run_after_tensorflow_has_started(tmp_path):
     tf.constant(0)
-    with pytest.raises(ValueError, match="run `python train.py --doctor`"):
-        doctor.report(recipe("digits"), tmp_path)
+    with pytest.raises(ValueError, match="run `sit-keras doctor`"):
+        doctor.report(run_config("digits"), tmp_path)
 
 
-def test_wrong_libraries_are_named(monkeypatch):
+def test_unsupported_versions_and_environments_are_named(monkeypatch):
     monkeypatch.setattr(doctor.tf, "__version__", "2.15.1")
     monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 2))
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")

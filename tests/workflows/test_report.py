@@ -1,113 +1,25 @@
-"""Attention against NumPy; every picture of a run; one page that needs no network."""
+"""Every picture of a run, and one page of them that loads nothing else."""
 
 import json
 import re
 import shutil
 
-import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_golden import golden_config, group, to_nhwc
 
+from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.settings import CorruptionConfig
-from sit_keras.convert import weight_names
 from sit_keras.data.pipeline import step_views
 from sit_keras.data.sources import load_source
-from sit_keras.data.views import TwoViews
-from sit_keras.models.attention import attention, attention_maps, follow
-from sit_keras.models.backbone import build_encoder
-from sit_keras.plots import charts
+from sit_keras.plots import charts, image_grids
 from sit_keras.runs.log import read_log
 from sit_keras.workflows import pictures
 from sit_keras.workflows.evaluate import evaluate
-from sit_keras.workflows.report_main import main
-
-
-@pytest.fixture(scope="module")
-def encoder(golden_sit):
-    model = build_encoder(golden_config(golden_sit))
-    weight_names.load_state(model, group(golden_sit, "state/"))
-    return model
-
-
-def softmax(x):
-    x = np.exp(x - x.max(axis=-1, keepdims=True))
-    return x / x.sum(axis=-1, keepdims=True)
-
-
-def attention_by_numpy(state, block, x, num_heads):
-    """Softmax of query and key, head by head, from the authors' own weights."""
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    x = x * state[f"blocks.{block}.norm1.weight"] + state[f"blocks.{block}.norm1.bias"]
-    name = f"blocks.{block}.attn.qkv"
-    qkv = x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-    width, size = x.shape[-1], x.shape[-1] // num_heads
-    for head in range(num_heads):
-        query = qkv[..., head * size : (head + 1) * size]
-        key = qkv[..., width + head * size : width + (head + 1) * size]
-        yield softmax(query @ key.transpose(0, 2, 1) / np.sqrt(size))
-
-
-def test_attention_of_each_block(golden_sit, encoder):
-    state, images = group(golden_sit, "state/"), to_nhwc(golden_sit["in/x1"])
-    before = ["prefix_tokens", "block_0"]  # whose output each block is given
-    found = [np.asarray(weights) for weights in attention(encoder, images)]
-    assert len(found) == len(before) == encoder.config.num_layers
-    for number, layer in enumerate(before):
-        tokens = keras.Model(encoder.input, encoder.get_layer(layer).output)
-        x = np.asarray(tokens(images), np.float64)
-        expected = list(attention_by_numpy(state, number, x, encoder.config.num_heads))
-        np.testing.assert_allclose(found[number], np.stack(expected, axis=1), atol=1e-5)
-
-
-def test_rollout_by_loops(random):
-    blocks = softmax(random.normal(size=(3, 2, 4, 5, 5))).astype("float32")  # (L, B, A, T, T)
-    found = None
-    for weights in blocks:
-        found = follow(weights, found)
-    for image in range(2):
-        flow = np.eye(5)
-        for block in blocks[:, image]:
-            flow = (sum(block) / len(block) + np.eye(5)) / 2 @ flow
-        np.testing.assert_allclose(found[image], flow, atol=1e-6)
-
-
-def test_maps_are_the_tokens_rows(golden_sit, encoder):
-    images = to_nhwc(golden_sit["in/x1"])
-    flow = None
-    for last in attention(encoder, images):
-        flow = follow(last, flow)
-    _, columns = encoder.config.grid
-    maps = attention_maps(encoder, images)
-    for place, token in enumerate(("rotation", "contrastive")):
-        row, column = 1, 2
-        patch = 2 + row * columns + column
-        heads, rollout = (np.asarray(maps[token][name]) for name in ("heads", "rollout"))
-        assert heads.shape[2:] == rollout.shape[1:] == encoder.config.grid
-        np.testing.assert_array_equal(heads[:, :, row, column], last[:, :, place, patch])
-        np.testing.assert_array_equal(rollout[:, row, column], flow[:, place, patch])
-
-
-def test_flops_are_what_tensorflow_counts(golden_sit, encoder):
-    import tensorflow as tf
-    from tensorflow.python.profiler import model_analyzer, option_builder
-
-    config = encoder.config
-    spec = tf.TensorSpec((1, *config.input_size, 3), tf.float32)
-    graph = tf.function(lambda x: encoder(x), autograph=False).get_concrete_function(spec).graph
-    options = option_builder.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    counted = model_analyzer.profile(graph, options=options)
-    products = sum(node.total_float_ops for node in _leaves(counted) if "atMul" in node.name)
-    assert products == config.num_encoder_flops
-
-
-def _leaves(node):
-    return [node] if not node.children else [x for child in node.children for x in _leaves(child)]
-
+from sit_keras.workflows.report import report
 
 PICTURES = {
     "curves", "corruptions", "reconstructions", "rotations", "attention-rotation",
@@ -121,27 +33,32 @@ def check_pictures(run, expected):
     assert found == expected
     for name in found:
         pixels = np.asarray(Image.open(run / "pictures" / f"{name}.png").convert("RGB"))
-        assert pixels.std() > 2, name  # there is something on it
+        assert pixels.std() > 2, name  # it is not blank
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert not re.findall(r"(?:src|href)=['\"](?!data:)", page)  # nothing from elsewhere
-    assert page.count("data:image/png;base64") >= len(expected) + 1  # and the sheets
+    assert not re.findall(r"(?:src|href)=['\"](?!data:)", page)  # nothing is loaded
+    assert page.count("data:image/png;base64") >= len(expected) + 1  # the pictures and the sheets
     return page
 
 
 @pytest.mark.slow
-def test_a_run_is_drawn(tmp_path, call_train, capsys):
+def test_the_report_of_a_run_has_its_baselines_evaluations_pictures_and_settings(
+    tmp_path, call_train, capsys
+):
     run = tmp_path / "run"
     call_train(*SHORT, f"--run_dir={run}")
     evaluate(run)
+    evaluate(run, chosen=("knn",), image_size=24)
     (run / "evaluation" / "other").mkdir()
-    found = json.loads((run / "evaluation" / "digits" / "results.json").read_text())
-    other = {**found, "fingerprint": "of another epoch"}
+    results = json.loads((run / "evaluation" / "digits" / "results.json").read_text())
+    other = {**results, "fingerprint": "of another epoch"}
     (run / "evaluation" / "other" / "results.json").write_text(json.dumps(other))
-    main([str(run)])
+    assert report(str(run)) == run / "report.html"
     page = check_pictures(run, PICTURES)
-    assert "Evaluation: digits" in page and "20 neighbours" in page and "effective rank" in page
+    assert "Evaluation: digits<" in page and "20 neighbours" in page and "effective rank" in page
+    assert "Evaluation: digits-24px" in page
     assert "Evaluation: other" not in page and "144 held-out images" in page
-    assert "linear probe" in page and "learning_rate" in page and "epochs" in page
+    assert "Baselines" in page and "linear probe" in page
+    assert "learning_rate" in page and "epochs" in page
     assert str(run / "report.html") in capsys.readouterr().out
     card = (run / "model_card.md").read_text()
     assert "1,293 images of digits" in card and "linear head" in card
@@ -157,15 +74,15 @@ def test_a_run_is_drawn(tmp_path, call_train, capsys):
     measured = {name for name in read_log(run / "log.csv") if not name.startswith("val_")}
     assert measured - {"epoch"} <= shown
 
-    (run / "results.json").unlink()  # as of a run that was cut off
+    (run / "results.json").unlink()  # as of a run that was interrupted
     (run / "network.keras").unlink()
     shutil.rmtree(run / "pictures")
-    main([str(run)])
+    report(run)
     check_pictures(run, PICTURES - {"reconstructions", "rotations"})
 
 
 @pytest.mark.slow
-def test_photos_without_labels_and_one_task(tmp_path, call_train):
+def test_the_report_of_one_task_on_photos_without_labels(tmp_path, call_train):
     photos = tmp_path / "photos"
     photos.mkdir()
     digits = load_source("digits").train
@@ -183,35 +100,35 @@ def test_photos_without_labels_and_one_task(tmp_path, call_train):
         f"--run_dir={run}",
     )
     moved = photos.rename(tmp_path / "moved <b>&'")
-    main([str(run), f"--dataset=folder:{moved}"])
+    report(run, f"folder:{moved}")
     page = check_pictures(run, PICTURES - {"reconstructions", "rotations"})
-    assert "log(alpha)" not in page  # of weights that are fixed
+    assert "log(alpha)" not in page  # the weights are fixed
     assert "Training images and their nearest" in page
 
 
-def test_alone_and_together_a_corruption_is_the_same(tmp_path, monkeypatch):
-    """With one kind of corruption, its row in the gallery is the row of all."""
-    seen = {}
-    monkeypatch.setattr(pictures.visualize, "corruption_gallery", lambda rows, _: seen.update(rows))
+def test_one_kind_of_corruption_is_the_same_alone_and_in_all(tmp_path, monkeypatch):
+    """If it is the only kind, its row in the gallery is the row of all."""
+    rows = {}
+    monkeypatch.setattr(
+        pictures.image_grids, "corruption_gallery", lambda stages, *_: rows.update(stages)
+    )
     config = CorruptionConfig(grey=False, blur=False, drop=0.3, replace=0.0)
     two_views = TwoViews(16, corruption=config, seed=4)
     images = load_source("digits").train
     views = next(iter(step_views(images, two_views, 8, 0, 1)))
     pictures._corruptions(two_views, views, tmp_path)
-    assert list(seen) == ["clean", "drop", "all"]
-    np.testing.assert_array_equal(seen["drop"], seen["all"])
-    assert np.abs(seen["drop"] - seen["clean"]).max() > 0.1
+    assert list(rows) == ["clean", "drop", "all"]
+    np.testing.assert_array_equal(rows["drop"], rows["all"])
+    assert np.abs(rows["drop"] - rows["clean"]).max() > 0.1
 
 
-@pytest.mark.parametrize("collapsed", [False, True])
-def test_names_are_shown_as_they_are(tmp_path, random, monkeypatch, collapsed):
+def test_names_of_classes_are_shown_as_they_are(tmp_path, random, monkeypatch):
     names = ("_misc", "price $5_$ a", r"a$\frac$b")
     labels = np.arange(30) % 3
-    features = np.ones((30, 4)) if collapsed else random.normal(size=(30, 4))
     figures = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (figures.append(f), save(f, *a, **k)))
-    charts.feature_map(features, labels, names, tmp_path / "map.png")
+    charts.feature_map(random.normal(size=(30, 2)), labels, names, tmp_path / "map.png")
     charts.confusion_sheet(np.eye(3, dtype=int), names, tmp_path / "confusion.png")
     legend = figures[0].legends[0].get_texts()
     for texts in (legend, figures[1].axes[0].get_xticklabels()):
@@ -219,6 +136,42 @@ def test_names_are_shown_as_they_are(tmp_path, random, monkeypatch, collapsed):
         assert not any(text.get_parse_math() for text in texts)
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_grids_show_the_pixels_before_they_were_normalised(
+    tmp_path, random, monkeypatch, channels
+):
+    mean, std = (0.1, 0.2, 0.3)[:channels], (0.5, 0.6, 0.7)[:channels]
+    preprocessing = PreprocessingConfig(mean=mean, std=std)
+    pixels = random.random((4, 8, 8, channels))
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    normalised = (pixels - mean) / std
+    image_grids.reconstruction_sheet(
+        normalised, normalised, None, np.zeros(4, int), np.array([0, 1, 0, 0]),
+        tmp_path / "sheet.png", preprocessing,
+    )  # fmt: skip
+    (figure,) = figures
+    for axes, expected in zip(figure.axes, [*pixels, *pixels], strict=True):
+        (image,) = axes.images
+        shown = np.reshape(image.get_array(), expected.shape)
+        np.testing.assert_allclose(shown, expected, atol=1e-6)
+        assert image.get_cmap().name == "gray" and image.get_clim() == (0, 1)
+    assert [axes.get_title() for axes in figure.axes[:2]] == [
+        "0°, predicted 0°", "0°, predicted 90°",
+    ]  # fmt: skip
+
+
+def test_training_curves_name_the_gradient_share(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    names = ("loss", "rotation", "rotation_accuracy", "share_rotation", "share_contrastive")
+    log = {"epoch": np.arange(3.0), **{name: np.ones(3) for name in names}}
+    charts.training_curves(log, tmp_path / "curves.png")
+    titles = {axes.get_title(): axes for axes in figures[0].axes}
+    panel = titles["gradient share at the encoder"]
+    assert panel.get_ylim() == (0, 1) and len(panel.lines) == 2
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="No run at"):
-        main([str(tmp_path)])
+        report(tmp_path)

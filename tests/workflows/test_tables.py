@@ -1,4 +1,4 @@
-"""The paper's tables: their rows, cells that are done once, and what is written."""
+"""The paper's tables: their rows, finished cells, and the files that are written."""
 
 import csv
 import json
@@ -11,11 +11,13 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT
+from matplotlib.figure import Figure
 from PIL import Image
 
 from sit_keras.config.checks import TASKS
-from sit_keras.config.presets import recipe
-from sit_keras.evaluation.paper import DECK
+from sit_keras.config.presets import run_config
+from sit_keras.evaluation.paper import PAPER
+from sit_keras.plots import charts
 from sit_keras.workflows.tables import make_table, markdown, plan
 
 PRETRAINING = {
@@ -26,17 +28,17 @@ PRETRAINING = {
 TRAINING = {"epochs": 2, "warmup_epochs": 1, "batch_size": 128}
 
 
-@pytest.mark.parametrize("table", DECK)
-def test_every_number_of_the_deck_has_its_place(table):
+@pytest.mark.parametrize("table", PAPER)
+def test_every_number_of_the_paper_has_a_row_and_a_column(table):
     datasets = ["cifar10", "cifar100", "stl10", "tiny_imagenet"]
-    rows = plan(table, [recipe("paper", dataset=name) for name in datasets])
+    rows = plan(table, [run_config("paper", dataset=name) for name in datasets])
     places = {(row.name, column) for row in rows for column in row.columns}
-    assert set(DECK[table]) <= places
+    assert set(PAPER[table]) <= places
     assert len({row.name for row in rows}) == len(rows)
 
 
-def test_rows_of_the_ablation():
-    rows = plan("ablation", [recipe("paper", dataset="stl10")])
+def test_the_ablation_has_a_row_for_each_set_of_tasks_and_one_for_learned_weights():
+    rows = plan("ablation", [run_config("paper", dataset="stl10")])
     assert len(rows) == 9
     assert [row.scratch for row in rows] == [True] + 8 * [False]
     for row in rows[1:]:
@@ -47,8 +49,8 @@ def test_rows_of_the_ablation():
         assert list(config.tasks) == (list(TASKS) if named[0].startswith("all") else named)
 
 
-def test_what_cannot_be_a_table():
-    config = recipe("digits")
+def test_impossible_tables_are_refused():
+    config = run_config("digits")
     with pytest.raises(ValueError, match="needs two data sets, received digits"):
         plan("transfer", [config])
     with pytest.raises(ValueError, match="Unknown table 'scores': choose one of linear"):
@@ -62,20 +64,30 @@ def test_what_cannot_be_a_table():
         make_table("linear", ["digits"], "digits", pretraining={"epoch": 3})
 
 
-def test_markdown():
-    common = {"deck": None, "deviation": None}
+def test_the_markdown_has_our_numbers_beside_those_of_the_paper():
+    common = {"paper": None, "deviation": None}
     a = {"row": "a", "column": "linear", "mean": 0.5, "seeds": {"0": 0.49, "1": 0.51}}
     b = {"row": "b", "column": "fine-tuned", "mean": 0.25, "seeds": {"0": 0.25}}
-    entries = [{**common, **a, "deviation": 0.01, "deck": 60.5}, {**common, **b}]
+    entries = [{**common, **a, "deviation": 0.01, "paper": 60.5}, {**common, **b}]
     text = markdown({"table": "linear", "preset": "digits", "entries": entries})
-    assert "| linear | fine-tuned, % | linear, % | fine-tuned, deck | linear, deck |" in text
+    assert "| linear | fine-tuned, % | linear, % | fine-tuned, paper | linear, paper |" in text
     assert "| a |  | 50.00 ± 1.00 |  | 60.50 |" in text
     assert "| b | 25.00 |  |  |  |" in text
 
 
+def test_the_chart_marks_the_numbers_of_the_paper(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    entry = {"column": "linear", "mean": 0.5, "deviation": None}
+    entries = [{**entry, "row": "a", "paper": 60.5}, {**entry, "row": "b", "paper": None}]
+    charts.table_chart(entries, tmp_path / "chart.png")
+    (marks,) = figures[0].axes[0].lines
+    assert marks.get_label() == "linear, paper" and list(marks.get_xdata()) == [60.5]
+
+
 @pytest.mark.slow
-def test_a_table_killed_and_called_again(tmp_path):
-    """kill -9 in the second cell: the first stays as it is, the table is that of a whole run."""
+def test_a_table_that_was_killed_is_completed_by_the_same_call(tmp_path):
+    """After kill -9 in the second cell the first is kept, and the table is that of a whole run."""
     expected = make_table(
         "finetune", ["digits"], "digits", [0], tmp_path / "whole", tmp_path / "whole-runs",
         pretraining=PRETRAINING, training=TRAINING,
@@ -97,7 +109,7 @@ def test_a_table_killed_and_called_again(tmp_path):
     assert second.exists(), (tmp_path / "output").read_text()
     assert not (second.parent / "results.json").exists()
     first = tmp_path / "cut" / "cells" / "digits-from-scratch-seed0" / "finetune"
-    (run,) = (tmp_path / "runs").glob("digits-digits-seed0-*")  # set apart by its settings
+    (run,) = (tmp_path / "runs").glob("digits-digits-seed0-*")  # its settings are in its name
     finished = [*first.iterdir(), run / "results.json", run / "encoder.keras"]
     before = {
         path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished if path.is_file()
@@ -115,13 +127,14 @@ def test_a_table_killed_and_called_again(tmp_path):
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
     assert Image.open(tmp_path / "cut" / "chart.png").width > 300
     rows = list(csv.DictReader((tmp_path / "cut" / "table.csv").open()))
+    assert set(rows[0]) == {"row", "column", "seed", "accuracy", "paper"}
     assert [row["row"] for row in rows] == ["digits, from scratch", "digits"]
     saved = json.loads((tmp_path / "cut" / "table.json").read_text())
     assert saved == results
     assert np.allclose(
         [float(row["accuracy"]) for row in rows], [e["mean"] for e in saved["entries"]]
     )
-    with pytest.raises(ValueError, match="holds work of other settings .epochs: 2 -> 3"):
+    with pytest.raises(ValueError, match="holds results of other settings .epochs: 2 -> 3"):
         make_table(
             "finetune", ["digits"], "digits", [0], tmp_path / "cut", tmp_path / "runs",
             pretraining=PRETRAINING, training={**TRAINING, "epochs": 3},

@@ -1,21 +1,23 @@
-"""The search: its ranges, its command, failed trials, and going on after a kill."""
+"""The search: its ranges, its command, failed trials, and an interrupted search."""
 
 import json
 import shlex
 
 import pytest
-from absl.testing import flagsaver
 from PIL import Image
 
-from sit_keras.config.presets import recipe
+from sit_keras.cli.run_settings import resolve
+from sit_keras.cli.train import COMMAND
+from sit_keras.config.choices import PARAMETERS
+from sit_keras.config.presets import run_config
 from sit_keras.config.serialization import changed
 from sit_keras.training.guards import Stopped
 from sit_keras.workflows import pretrain, tune
-from sit_keras.workflows.search_space import PARAMETERS, chosen_changes, search_space
+from sit_keras.workflows.search_space import chosen_changes, search_space
 from sit_keras.workflows.tune import command, score
 
 TINY = changed(
-    recipe("digits"),
+    run_config("digits"),
     {
         "model.image_size": 8, "model.patch_size": 4, "model.hidden_dim": 16,
         "model.num_layers": 2, "model.num_heads": 2, "model.mlp_dim": 16,
@@ -24,7 +26,7 @@ TINY = changed(
 )  # fmt: skip
 
 
-def test_a_point_of_the_space_as_settings():
+def test_a_point_of_the_space_stands_for_settings():
     space = search_space(TINY, PARAMETERS)
     assert {"learning_rate", "corruption.drop", "weighting"} <= set(space.values)
     values = {
@@ -41,21 +43,23 @@ def test_a_point_of_the_space_as_settings():
     assert set(search_space(TINY, ["temperature"]).values) == {"temperature"}
 
 
+def settings_of(command):
+    """The settings of the run that a command trains."""
+    _, arguments = command.split(" train ")
+    return resolve(COMMAND.parse(shlex.split(arguments)))
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
-def test_the_command_is_the_trial(weighting, train_module):
+def test_the_command_trains_with_the_settings_of_the_trial(weighting):
     values = {
         **search_space(TINY, PARAMETERS).values, "weighting": weighting, "temperature": 0.3333333,
         **{f"weight of {task}": 0.7 for task in TINY.tasks},
     }  # fmt: skip
     changes = chosen_changes(TINY, values)
-    words = shlex.split(command(TINY, changes))
-    assert words[:2] == ["python", "train.py"]
-    with flagsaver.flagsaver():
-        train_module.flags.FLAGS(words[1:])
-        assert train_module.resolve() == changed(TINY, changes)
+    assert settings_of(command(TINY, changes)) == changed(TINY, changes)
 
 
-def test_what_cannot_be_searched(tmp_path, random):
+def test_impossible_searches_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="Unknown parameter 'colour': choose one of learning_rate"):
         tune.tune(TINY, tmp_path / "a", parameters=["colour"])
     with pytest.raises(ValueError, match="Nothing to search"):
@@ -68,8 +72,8 @@ def test_what_cannot_be_searched(tmp_path, random):
 
 
 @pytest.mark.slow
-def test_a_search_stopped_and_called_again(tmp_path, monkeypatch, capsys, train_module):
-    """Stopped in the second of three trials; a fourth fails, and is told of."""
+def test_a_stopped_search_goes_on_and_reports_failed_trials(tmp_path, monkeypatch, capsys):
+    """It is stopped in the second of four trials, and the fourth fails."""
 
     def search():
         return tune.tune(TINY, tmp_path / "search", trials=4, parameters=["learning_rate"])
@@ -99,17 +103,14 @@ def test_a_search_stopped_and_called_again(tmp_path, monkeypatch, capsys, train_
     assert results["best"]["score"] == max(scores)
     assert results["best"]["command"] in out
     assert json.loads((tmp_path / "search" / "results.json").read_text()) == results
-    assert Image.open(tmp_path / "search" / "tune.png").width > 300
+    assert Image.open(tmp_path / "search" / "tuning.png").width > 300
 
     begun.clear()
     assert search() == results and not begun
-    with pytest.raises(ValueError, match="holds work of other settings .trials: 4 -> 5"):
+    with pytest.raises(ValueError, match="holds results of other settings .trials: 4 -> 5"):
         tune.tune(TINY, tmp_path / "search", trials=5, parameters=["learning_rate"])
 
-    words = shlex.split(results["best"]["command"])
-    with flagsaver.flagsaver():
-        train_module.flags.FLAGS(words[1:])
-        config = train_module.resolve()
+    config = settings_of(results["best"]["command"])
     pretrain.pretrain(config, tmp_path / "again")
     assert score(tmp_path / "again", config) == results["best"]["score"]
     linear = score(tmp_path / "again", config, "linear")
@@ -118,8 +119,8 @@ def test_a_search_stopped_and_called_again(tmp_path, monkeypatch, capsys, train_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["bayesian", "hyperband"])
-def test_other_searches(search, tmp_path, monkeypatch):
-    """The oracles are KerasTuner's; here they only have to be fed and understood."""
+def test_bayesian_search_and_hyperband_run_their_trials(search, tmp_path, monkeypatch):
+    """The oracles are KerasTuner's; the test is that they are given and read what they need."""
     epochs = []
 
     def train(config, run_dir, *_):
@@ -129,16 +130,18 @@ def test_other_searches(search, tmp_path, monkeypatch):
     monkeypatch.setattr(
         tune, "score", lambda run_dir, config, *_: config.learning_rate + config.epochs
     )
-    config = changed(recipe("digits"), {"epochs": 9})
+    config = changed(run_config("digits"), {"epochs": 9})
     results = tune.tune(config, tmp_path, search, 5, ["learning_rate", "task_weights"])
     assert len(results["trials"]) == (5 if search == "bayesian" else len(epochs)) > 3
     assert (set(epochs) == {9}) == (search == "bayesian") and max(epochs) == 9
 
 
-def test_all_trials_failed(tmp_path, monkeypatch):
+def test_a_search_whose_trials_all_fail_is_an_error(tmp_path, monkeypatch):
     def fail(*_):
         raise ArithmeticError("The loss was nan.")
 
     monkeypatch.setattr(tune, "pretrain", fail)
-    with pytest.raises(ValueError, match="Every trial failed; the last said:.*The loss was nan"):
+    with pytest.raises(
+        ValueError, match="Every trial failed, the last one with:.*The loss was nan"
+    ):
         tune.tune(TINY, tmp_path / "search", trials=4)

@@ -1,7 +1,6 @@
-"""What a run outlives: being killed again and again, and many steps."""
+"""Runs that are killed again and again, and runs of many steps."""
 
 import os
-import pathlib
 import random as chance
 import subprocess
 import sys
@@ -9,15 +8,19 @@ import time
 
 import pytest
 
-from sit_keras.models.loading import load_encoder
+from sit_keras.models.backbone import SiTBackbone
 
-ROOT = pathlib.Path(__file__).parents[2]
 RUN = """
 import sys
-sys.path.insert(0, sys.argv[1])
-import dataclasses
-from test_run import TINY, pretrain
-pretrain(dataclasses.replace(TINY, epochs=20), sys.argv[2])
+from sit_keras import pretrain, run_config
+sizes = dict(
+    image_size=8, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16,
+    drop_path_rate=0.2, projection_dim=8,
+)
+config = run_config(
+    "digits", sizes, epochs=20, batch_size=64, steps_per_epoch=4, warmup_epochs=1, sheet_every=2,
+)
+pretrain(config, sys.argv[1])
 """
 KILLS = 2
 
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def start(run_dir):
-    command = [sys.executable, "-c", RUN, ROOT / "tests", run_dir]
+    command = [sys.executable, "-c", RUN, run_dir]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -35,8 +38,8 @@ def a_moment_of_saving(run_dir):
         pass
 
 
-def test_killed_again_and_again_and_not_a_bit_lost(tmp_path):
-    """kill -9 at random moments, every other one within a save: ends as the run left alone."""
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
+    """By kill -9 at random moments, every other one within a save; equal to the bit."""
     with start(tmp_path / "whole") as whole:
         assert whole.wait(300) == 0, whole.stderr.read()[-3000:]
     moments = chance.Random(0)
@@ -55,7 +58,9 @@ def test_killed_again_and_again_and_not_a_bit_lost(tmp_path):
         assert process.returncode == 0, errors[-3000:]
     assert "Going on from step" in output and "epoch 20/20" in output
     assert not list((tmp_path / "killed" / "checkpoints").glob("*temp*"))
-    whole, killed = (load_encoder(tmp_path / name).get_weights() for name in ("whole", "killed"))
+    whole, killed = (
+        SiTBackbone.from_preset(tmp_path / name).get_weights() for name in ("whole", "killed")
+    )
     assert all((a == b).all() for a, b in zip(whole, killed, strict=True))
     logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]  # each epoch once, and every number the same
@@ -63,9 +68,10 @@ def test_killed_again_and_again_and_not_a_bit_lost(tmp_path):
 
 SOAK = """
 import os, sys
-from sit_keras import guards, recipe, run
+from sit_keras import pretrain, run_config
+from sit_keras.training import guards
 sizes = dict(hidden_dim=32, num_layers=2, num_heads=2, mlp_dim=64)
-config = recipe(
+config = run_config(
     "native32", sizes, dataset="folder:" + sys.argv[1], epochs=int(sys.argv[3]), batch_size=8,
     steps_per_epoch=50, warmup_epochs=1, holdout=0.1, sheet_every=2,
 )
@@ -76,7 +82,7 @@ def count_and_weigh(self, batch, logs=None):
         pages = int(open("/proc/self/statm").read().split()[1])
         print("resident", pages * os.sysconf("SC_PAGESIZE") / 2**20, flush=True)
 guards.Position.on_train_batch_end = count_and_weigh
-run.pretrain(config, sys.argv[2])
+pretrain(config, sys.argv[2])
 """
 
 
@@ -84,7 +90,7 @@ run.pretrain(config, sys.argv[2])
 SOAK_EPOCHS = os.environ.get("SOAK_EPOCHS", "12")
 
 
-def test_memory_is_bounded(real_images, tmp_path):
+def test_the_memory_of_a_long_run_does_not_grow(real_images, tmp_path):
     command = [
         sys.executable,
         "-c",

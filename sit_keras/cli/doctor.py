@@ -1,0 +1,30 @@
+"""`sit-keras doctor`: an examination before a long run."""
+
+from sit_keras.cli.command import Command
+from sit_keras.cli.flags import Options
+from sit_keras.cli.run_settings import define_settings, resolve, run_folder
+from sit_keras.cli.startup import start_tensorflow
+
+
+def run(options: Options) -> None:
+    config = resolve(options)
+    start_tensorflow()
+    from sit_keras.workflows.doctor import report
+
+    report(
+        config=config,
+        run_dir=run_folder(options, config),
+        data_dir=options.data_dir,
+        download=options.download,
+    )
+
+
+COMMAND = Command(
+    sentence="Examines libraries, images and the arithmetic of two replicas before a long run.",
+    define=define_settings,
+    run=run,
+    examples=(
+        ("--dataset=stl10", "before the paper's run; takes the flags of train"),
+        ("--dataset=folder:my/photos --preset=native96", "before a run on your own images"),
+    ),
+)

@@ -1,0 +1,78 @@
+"""`sit-keras export`: an encoder as a SavedModel."""
+
+import pathlib
+
+from sit_keras.cli.command import Command
+from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.startup import start_tensorflow
+
+
+def define(flags: Flags) -> None:
+    flags.string(
+        "run",
+        None,
+        "A run folder of train, a folder of fine-tuning, or a .keras file of an encoder.",
+        value="PATH",
+    )
+    flags.string(
+        "output",
+        None,
+        "Folder of the versions.",
+        value="FOLDER",
+        usually="exports/ and the name of the run",
+    )
+    flags.string(
+        "classifier",
+        None,
+        "A classifier.keras on this encoder.",
+        value="FILE",
+        usually="that of evaluate on the run's own data, if it is there",
+    )
+    flags.switch("half", False, "Keep the weights in float16: half the size.")
+    flags.switch("tflite", False, "Write the encoder for TFLite, too, for one image at a time.")
+    flags.string(
+        "verify",
+        None,
+        "Compare this version, such as exports/NAME/1, with the contract inside it, and stop, as "
+        "the command verify does.",
+        value="VERSION",
+    )
+
+
+def run(options: Options) -> None:
+    if options.verify is None and options.run is None:
+        raise ValueError("Give --run, a run folder of train or a .keras file, or --verify.")
+    start_tensorflow()
+    from sit_keras.serving.export import export, export_folder, export_tflite, verify_export
+    from sit_keras.workflows.messages import typed
+
+    if options.verify is not None:
+        print(verify_export(options.verify))
+        return
+    output = options.output or export_folder(options.run)
+    version = export(
+        run=options.run, output=output, classifier=options.classifier, half=options.half
+    )
+    if options.tflite:
+        print(f"TFLite:   {export_tflite(version)}")
+    print(f"Exported and verified: {version}")
+    print(
+        f"Serve:    MODEL={pathlib.Path(output).resolve()} "
+        "docker compose --file=serving/compose.yml up"
+    )
+    print(f"Ask:      {typed('client')} photo.jpg")
+
+
+COMMAND = Command(
+    sentence="Exports an encoder as a SavedModel for TF Serving.",
+    define=define,
+    run=run,
+    examples=(
+        ("--run=runs/digits-digits-seed0", "to exports/digits-digits-seed0/1"),
+        (
+            "--run=runs/digits-digits-seed0/evaluation/digits/finetune --output=exports/digits",
+            "a fine-tuned encoder with its classifier",
+        ),
+        ("--verify=exports/digits-digits-seed0/1", "whether it is what was exported"),
+    ),
+)

@@ -1,0 +1,124 @@
+"""The flags that `train` and `doctor` share: the settings of a run, and where its images are."""
+
+import dataclasses
+
+from sit_keras.cli.flags import Flags, Options
+from sit_keras.config.checks import TASKS
+from sit_keras.config.choices import DATASETS
+from sit_keras.config.presets import presets, run_config
+from sit_keras.config.serialization import assignments, changed
+from sit_keras.config.settings import RunConfig
+
+# Flags that change a setting of the preset; without a value they leave it.
+NETWORK = ("image_size", "patch_size")
+SETTINGS = (
+    "epochs", "batch_size", "steps_per_epoch", "learning_rate", "min_learning_rate",
+    "warmup_epochs", "weight_decay", "clip_norm", "tasks", "weighting", "task_weights",
+    "temperature", "negatives", "precision", "holdout", "sheet_every", "strict", "seed",
+)  # fmt: skip
+
+
+def define_data(flags: Flags) -> None:
+    """Defines where data sets are found."""
+    flags.string(
+        "data_dir",
+        None,
+        "Folder of TensorFlow Datasets.",
+        value="FOLDER",
+        usually="~/tensorflow_datasets",
+    )
+    flags.switch(
+        "download", False, "Download and prepare a missing data set. Off, no network is used."
+    )
+
+
+def define_settings(flags: Flags) -> None:
+    """Defines what is trained on, and every setting that has a flag of its own."""
+    flags.group("Images and network")
+    flags.string(
+        "dataset",
+        "digits",
+        f"What to train on: {', '.join(DATASETS)}. A folder holds your own images; its sub-folders "
+        "are classes, if there are any.",
+        value="NAME",
+    )
+    flags.string(
+        "preset",
+        None,
+        f"The network and the settings to start from: {', '.join(presets())}.",
+        value="NAME",
+        usually="digits for the digits, paper for all other images",
+    )
+    flags.string(
+        "run_dir",
+        None,
+        "Folder of the run. An unfinished run in it is continued.",
+        value="FOLDER",
+        usually="runs/DATASET-PRESET-seedSEED, with the tasks if they are fewer or their weights "
+        "fixed",
+    )
+    define_data(flags)
+    flags.group("Settings that differ from the preset (the defaults shown are those of paper)")
+    usual = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    network = dataclasses.asdict(usual["model"])
+
+    def default(name):
+        value = network[name] if name in NETWORK else usual[name]
+        return None if value is None else str(value)
+
+    def integer(name, text):
+        flags.integer(name, None, text, usually=default(name))
+
+    def number(name, text):
+        flags.number(name, None, text, usually=default(name))
+
+    def string(name, text, value="NAME", usually=None):
+        flags.string(name, None, text, value, usually=usually or default(name))
+
+    integer("epochs", "Passes over the images.")
+    integer("batch_size", "Images per step over all replicas; each gives two views.")
+    integer(
+        "steps_per_epoch", "Cap on the steps of an epoch, which otherwise visits every image once."
+    )
+    number("learning_rate", "Peak rate for 512 images; it is scaled by batch_size / 512.")
+    number("min_learning_rate", "Where the cosine ends.")
+    integer("warmup_epochs", "Epochs of linear warm-up.")
+    number("weight_decay", "Decoupled weight decay of AdamW.")
+    number("clip_norm", "Clip the global norm of the gradients at this value; off without one.")
+    string("tasks", "Pretext tasks, separated by commas.", "A,B", ",".join(TASKS))
+    string("weighting", "Weights of the tasks: uncertainty (learned) or fixed.")
+    string("task_weights", "One fixed weight per task, in the order of the tasks.", "X,Y", "1 each")
+    number("temperature", "Temperature of the contrastive loss.")
+    string("negatives", "Other images of the contrastive task: global (all replicas) or local.")
+    string("precision", "float32, mixed_bfloat16 or mixed_float16.")
+    integer("image_size", "Side of the network's input in pixels.")
+    integer("patch_size", "Side of a patch in pixels; it divides image_size.")
+    number("holdout", "Share of the training images kept for validation.")
+    integer("sheet_every", "Epochs between two sheets of reconstructions.")
+    flags.switch("strict", None, "Refuse a folder with unreadable images instead of skipping them.")
+    integer("seed", "Seed of everything random.")
+    flags.repeated(
+        "set",
+        "Any other setting, such as corruption.drop=0.2, model.drop_path_rate=0 or "
+        "views.flip_probability=0; see RunConfig.",
+    )
+
+
+def resolve(options: Options) -> RunConfig:
+    """Returns the settings of the run that the flags ask for.
+
+    Raises:
+        ValueError: for an unknown setting, or one out of range.
+    """
+    preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
+    given = {name: getattr(options, name) for name in SETTINGS}
+    given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
+    given = {name: value for name, value in given.items() if value is not None}
+    return changed(run_config(preset, dataset=options.dataset), given | assignments(options.set))
+
+
+def run_folder(options: Options, config: RunConfig) -> str:
+    """Returns the folder of the run: the one that the flags name, or the usual one."""
+    from sit_keras.runs.folder import run_name
+
+    return options.run_dir or f"runs/{run_name(config)}"

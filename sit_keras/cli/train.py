@@ -1,0 +1,109 @@
+"""`sit-keras train`: pre-training."""
+
+import json
+import pathlib
+
+from sit_keras.cli import doctor
+from sit_keras.cli.command import Command
+from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_settings, resolve, run_folder
+from sit_keras.cli.startup import start_tensorflow
+from sit_keras.config.execution import STRATEGIES, VIEWS_IN, Execution
+from sit_keras.config.serialization import to_dict
+
+# How a run is carried out; it may be continued with other values.
+EXECUTION = ("strategy", "micro_batches", "views_in", "resume", "on_nan", "on_full_disk")
+
+
+def define(flags: Flags) -> None:
+    define_settings(flags)
+    flags.group("How the run is carried out (an unfinished run may be continued with other values)")
+    flags.choice(
+        "strategy",
+        "auto",
+        STRATEGIES,
+        "one: a single device. mirrored: all GPUs of this machine. multiworker: the GPUs of "
+        "several machines, which TF_CONFIG or SLURM names. auto: mirrored where there are several "
+        "GPUs. The devices share each batch, and the result does not depend on their number.",
+    )
+    flags.integer(
+        "micro_batches",
+        1,
+        "Parts of a replica's batch that go through the network one after the other: a large "
+        "batch with all its negatives in little memory, at the price of one more forward pass.",
+    )
+    flags.choice(
+        "views_in",
+        "auto",
+        VIEWS_IN,
+        "Where views are made: in the training step, on the device of the network; in the input "
+        "pipeline, on the CPU, beside it; auto: in the step where there is a GPU. The views are "
+        "the same.",
+    )
+    flags.switch(
+        "resume", True, "Continue an unfinished run; --noresume refuses a folder that holds one."
+    )
+    flags.choice(
+        "on_nan", "stop", ["stop", "skip"], "What to do with a step whose loss is not finite."
+    )
+    flags.choice(
+        "on_full_disk",
+        "stop",
+        ["stop", "go_on"],
+        "Stop when the disk is full, or go on without the files that find no space.",
+    )
+    flags.switch("export", True, "Export the encoder to exports/ for TF Serving at the end.")
+    flags.group("Instead of training")
+    flags.switch(
+        "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
+    )
+    flags.switch(
+        "doctor",
+        False,
+        "Examine libraries, images and the arithmetic of two replicas, and stop, as the command "
+        "doctor does.",
+    )
+
+
+def run(options: Options) -> None:
+    if options.doctor:
+        doctor.run(options)
+        return
+    config = resolve(options)
+    execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
+    start_tensorflow()
+    from sit_keras.runs.results import finished_results
+    from sit_keras.serving.export import export, export_folder
+    from sit_keras.workflows import messages
+    from sit_keras.workflows.pretrain import pretrain
+
+    if options.dry_run:
+        resolved = messages.describe(config, options.data_dir, options.download)
+        print(json.dumps({**to_dict(config), "resolved": resolved}, indent=2))
+        return
+    run_dir = run_folder(options, config)
+    was_finished = finished_results(pathlib.Path(run_dir)) is not None
+    results = pretrain(
+        config=config,
+        run_dir=run_dir,
+        data_dir=options.data_dir,
+        download=options.download,
+        execution=execution,
+    )
+    print(messages.summary(results, run_dir))
+    if options.export and not was_finished and "losses" in results:  # only the chief has them
+        print(f"Export:   {export(run=run_dir, output=export_folder(run_dir))}")
+
+
+COMMAND = Command(
+    sentence="Pre-trains SiT on unlabelled images.",
+    define=define,
+    run=run,
+    examples=(
+        ("", "the embedded digits, in minutes on a CPU"),
+        ("--dataset=stl10 --download", "the paper's ViT-B/16 on STL-10, on a GPU"),
+        ("--dataset=folder:my/photos --preset=native96", "your own images"),
+        ("--dataset=stl10 --dry_run", "what it would do, and nothing else"),
+    ),
+    after_interrupt="The same command continues from the last saved epoch.",
+)

@@ -1,0 +1,51 @@
+"""Optional packages: which extra of this package installs them. Standard library only."""
+
+import importlib
+import types
+
+# By the name that is imported: the name that is installed, and the extra that has it.
+EXTRAS = {
+    "keras_tuner": ("keras-tuner", "tune"),
+    "tensorflow_datasets": ("tensorflow-datasets", "data"),
+    "importlib_resources": ("importlib_resources", "data"),
+    "tensorflow_serving": ("tensorflow-serving-api", "serving"),
+    "grpc": ("grpcio", "serving"),
+    "torch": ("torch", "torch"),
+    "safetensors": ("safetensors", "torch"),
+    "jax": ("jax", "jax"),
+    "tensorflow": ("tensorflow", None),
+}
+
+
+class MissingPackage(ImportError):
+    """A package that is needed here is not installed."""
+
+
+def import_package(module: str) -> types.ModuleType:
+    """Imports a module of a package of `EXTRAS`.
+
+    Args:
+        module: str. Its full name, such as `tensorflow_serving.apis.predict_pb2`.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingPackage: if the package, or another one of `EXTRAS` that it needs, is not installed,
+            with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in EXTRAS:
+            raise
+        raise MissingPackage(
+            f"{EXTRAS[missing][0]} is not installed: {install(missing)}"
+        ) from error
+
+
+def install(package: str) -> str:
+    """Returns the command that installs a package of `EXTRAS`."""
+    _, extra = EXTRAS[package]
+    return f'pip install "sit-keras[{extra}]"' if extra else "pip install sit-keras"

@@ -1,0 +1,45 @@
+"""How images become the input of a network. Standard library only."""
+
+import dataclasses
+
+from sit_keras.config.checks import require
+from sit_keras.config.fields import normalize_fields
+
+# The channel statistics of ImageNet, which the authors use for every data set.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessingConfig:
+    """What is done to an image before the network sees it. It is saved with the weights.
+
+    Pre-training, evaluation, fine-tuning and export all read it from the backbone, so they cannot
+    disagree. The size in pixels is the backbone's `image_shape`.
+
+    Args:
+        crop: float in (0, 1]. Share of the short side that the centre crop keeps (0.875 is
+            224 / 256). Pre-training draws random crops instead.
+        mean, std: one float a channel. Subtracted from, and divided into, pixels in [0, 1].
+        value_range: (low, high). What black and white are in the images that come in. Keras' own
+            layers and `image_dataset_from_directory` use (0, 255), and so does uint8.
+    """
+
+    crop: float = 0.875
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    value_range: tuple[float, float] = (0.0, 255.0)
+
+    def __post_init__(self):
+        normalize_fields(self)
+        require(0 < self.crop <= 1, f"crop must lie in (0, 1], received {self.crop}.")
+        require(
+            len(self.mean) == len(self.std) and all(value > 0 for value in self.std),
+            f"mean and std must have one value a channel, those of std positive; received "
+            f"mean={self.mean}, std={self.std}.",
+        )
+        require(
+            self.value_range[0] < self.value_range[1],
+            f"value_range must be (low, high), such as (0, 255) or (0, 1); received "
+            f"{self.value_range}.",
+        )

@@ -1,0 +1,58 @@
+"""Stochastic depth, and the random seeds that it draws from."""
+
+import typing
+
+import keras
+from keras import ops
+
+Seed = int | keras.random.SeedGenerator | None
+
+
+class BranchNoise(keras.random.SeedGenerator):
+    """The seeds of a network's stochastic depth, which all of its layers share.
+
+    `fold`, where it is set, changes each seed. A trainer sets it, because Keras' own generators
+    give the same numbers on every replica.
+    """
+
+    fold: typing.Callable | None = None
+
+    def next(self, ordered=True):
+        seed = super().next(ordered)
+        return seed if self.fold is None else self.fold(seed)
+
+
+def seed_and_generator(seed: Seed):
+    """Returns what goes into a config, and what draws."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        return None, seed
+    return seed, keras.random.SeedGenerator(seed)
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class DropPath(keras.layers.Layer):
+    """Stochastic depth: drops a residual branch, per sample, and rescales the ones kept.
+
+    Args:
+        rate: float in [0, 1). Chance that a sample's branch is dropped.
+        seed: int, None or a `keras.random.SeedGenerator`, which layers may share.
+    """
+
+    def __init__(self, rate: float, seed: Seed = None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed, self.seed_generator = seed_and_generator(seed)
+
+    def call(self, x, training=False):
+        if not training or self.rate == 0:
+            return x
+        keep = 1.0 - self.rate
+        shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
+        return x * ops.cast(mask, x.dtype) / keep
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

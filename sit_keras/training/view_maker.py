@@ -1,0 +1,53 @@
+"""Makes the views of a batch where the network runs."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from sit_keras.augment.pretext import TwoViews
+from sit_keras.models.preprocessing import match_channels
+from sit_keras.training import replicas
+
+
+class ViewMaker:
+    """Makes the views of this replica's images, each at its position in the global batch.
+
+    Every replica must have as many images as the others.
+
+    Args:
+        two_views: TwoViews.
+        num_channels: int. Of the network; greyscale images are repeated.
+        compiled: bool. Compile with XLA, which is several times faster.
+
+    Call arguments:
+        data: images (b, H, W, C), pairs of crops (b, 2, S, S, C) uint8, a tuple that begins with
+            one of them, or a dict of views that were made before, which stay as they are.
+        step: scalar int64.
+
+    Returns:
+        The dict of `TwoViews`.
+    """
+
+    def __init__(self, two_views: TwoViews, num_channels: int, compiled: bool):
+        self._num_channels = num_channels
+        self._make = tf.function(two_views, jit_compile=compiled, autograph=False)
+
+    def __call__(self, data, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = data[0] if isinstance(data, tuple | list) else data
+        if isinstance(images, dict):
+            return images
+        if len(images.shape) != 5:
+            images = match_channels(images, self._num_channels)
+        return self._make(images, step, replicas.replica_id() * tf.shape(images)[0])
+
+
+def view_makers(two_views: TwoViews, num_channels: int, compiled: bool) -> dict[bool, ViewMaker]:
+    """Returns what makes the views of training (False) and of validation (True).
+
+    Those of validation are drawn with the next seed, so training never sees them.
+    """
+    others = dataclasses.replace(two_views, seed=two_views.seed + 1)
+    return {
+        False: ViewMaker(two_views, num_channels, compiled),
+        True: ViewMaker(others, num_channels, compiled),
+    }

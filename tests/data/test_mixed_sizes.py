@@ -1,0 +1,75 @@
+"""Images of mixed sizes, cropped for `SiTPretrainer.fit`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sit_keras.data.mixed_sizes import pair_crops
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.training.pretrainer import SiTPretrainer
+
+
+def new_model():
+    model = SiTPretrainer(SiTBackbone((16, 16, 3), 8, 24, 1, 2, 24), projection_dim=8)
+    model.compile("sgd")
+    return model
+
+
+def photos(random, channels=3):
+    sizes = [(20, 31), (18, 18), (40, 22), (17, 50), (16, 16), (25, 19), (33, 33), (20, 20), (9, 9)]
+    images = [random.integers(0, 256, (*size, channels), dtype=np.uint8) for size in sizes]
+    signature = tf.TensorSpec((None, None, channels), tf.uint8)
+    return images, tf.data.Dataset.from_generator(lambda: images, output_signature=signature)
+
+
+def test_crops_follow_the_step_of_the_model_from_epoch_to_epoch(random):
+    model, (images, dataset) = new_model(), photos(random)
+    crops = pair_crops(dataset, model, batch_size=4)
+    first = list(crops)
+    assert [batch.shape for batch in first] == [(4, 2, 16, 16, 3)] * 2
+    for step, batch in enumerate(first):
+        for position, pair in enumerate(batch):
+            made = model.two_views.crop_one(images[4 * step + position], step, position)
+            np.testing.assert_array_equal(pair, made)
+    for a, b in zip(first, crops, strict=True):
+        np.testing.assert_array_equal(a, b)  # no step was taken in between
+    model.fit(crops, epochs=1, verbose=0)
+    assert int(model.step) == 2
+    second = list(crops)
+    np.testing.assert_array_equal(second[0][0], model.two_views.crop_one(images[0], 2, 0))
+    assert (np.array(first) != np.array(second)).any()
+
+
+def test_every_epoch_of_one_fit_sees_other_crops(random):
+    model, (_, dataset) = new_model(), photos(random)
+    seen, make = [], model.make_views
+
+    def record(data, step, validation=False):
+        tf.py_function(lambda x: seen.append(x.numpy()), [data], [])
+        return make(data, step, validation)
+
+    model.make_views = record
+    model.fit(pair_crops(dataset, model, batch_size=4), epochs=3, verbose=0)
+    epochs = np.array(seen).reshape(3, 2, 4, 2, 16, 16, 3)
+    assert (epochs[0] != epochs[1]).any() and (epochs[1] != epochs[2]).any()
+
+
+def test_greyscale_photos_are_repeated_to_three_channels(random):
+    model, (_, dataset) = new_model(), photos(random, channels=1)
+    (batch, _) = pair_crops(dataset, model, batch_size=4)
+    np.testing.assert_array_equal(batch[..., 0], batch[..., 2])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (lambda x: x, "from_tensor_slices"),
+        (lambda x: tf.data.Dataset.from_tensor_slices(x).batch(2), "go to `fit` as they are"),
+        (lambda x: tf.data.Dataset.from_tensor_slices((x, [0] * 8)), "without labels"),
+        (lambda x: tf.data.Dataset.from_tensor_slices(x[..., :2]), "1 channel.*received 2"),
+    ],
+)
+def test_what_is_no_dataset_of_single_images_is_refused(dataset, message):
+    images = np.zeros((8, 20, 20, 3), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        pair_crops(dataset(images), new_model(), batch_size=4)

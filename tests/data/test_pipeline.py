@@ -1,0 +1,137 @@
+"""Images of each step for training, and normalised images for evaluation."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sit_keras.augment import operations
+from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.settings import CorruptionConfig
+from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import Shard, count_steps, eval_batches, step_images, step_views
+from sit_keras.models.preprocessing import ImagePreprocessing
+
+ALL = CorruptionConfig(colour=True)
+
+
+def image_set(random, count=10, size=12):
+    pixels = random.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    return ImageSet(pixels, np.full(count, -1))
+
+
+def equal(a, b):
+    for name in ("corrupted", "clean", "rotation"):
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture
+def mixed_files(random, tmp_path):
+    paths = []
+    for i, size in enumerate([(8, 30), (64, 20), (9, 9), (100, 120), (31, 17), (12, 12)]):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(paths[-1])
+    return ImageSet(np.array(paths), np.full(6, -1))
+
+
+def test_the_pipeline_makes_the_views_that_a_model_makes_of_its_images(random):
+    images, two_views = image_set(random, 20), TwoViews(12, corruption=ALL, seed=3)
+    pairs = zip(
+        step_views(images, two_views, 8, 5, 8), step_images(images, two_views, 8, 5, 8), strict=True
+    )
+    for step, (views, pixels) in enumerate(pairs, 5):
+        made = two_views(pixels, step)
+        np.testing.assert_array_equal(views["rotation"], made["rotation"])
+        for name in ("clean", "corrupted"):
+            # 1e-5 in pixels from 0 to 1, which are divided by a deviation of about 0.23.
+            np.testing.assert_allclose(views[name], made[name], atol=5e-5)
+
+
+def test_a_resumed_run_sees_the_same_views(random):
+    images, two_views = image_set(random), TwoViews(12, corruption=ALL, seed=3)
+    whole = list(step_views(images, two_views, 4, 0, 7))
+    for start in (2, 5):
+        for a, b in zip(whole[start:], step_views(images, two_views, 4, start, 7), strict=True):
+            equal(a, b)
+
+
+def test_an_epoch_visits_each_image_once_in_a_new_order():
+    numbers = np.arange(12, dtype=np.uint8)
+    images = ImageSet(
+        numbers[:, None, None, None] * np.ones((12, 8, 8, 3), np.uint8), np.full(12, -1)
+    )
+    batches = step_images(images, TwoViews(8), 4, 0, 6)
+    epochs = np.concatenate([batch[:, 0, 0, 0] for batch in batches]).reshape(2, 12)
+    np.testing.assert_array_equal(np.sort(epochs), [numbers] * 2)
+    assert (epochs[0] != epochs[1]).any() and (epochs[0] != numbers).any()
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_shards_are_the_parts_of_the_whole_batch(random, mixed_files, in_files):
+    """Two processes with two devices each: every device's images, and its alone, are made."""
+    images = mixed_files if in_files else image_set(random)
+    whole = list(step_images(images, TwoViews(12, seed=1), 4, 1, 4))
+    shards = [
+        list(step_images(images, TwoViews(12, seed=1), 4, 1, 4, shard=Shard(first, 2, 4)))
+        for first in (0, 2)
+    ]
+    assert [len(shard) for shard in shards] == [6, 6]
+    for step, expected in enumerate(whole):
+        parts = [shard[2 * step + device] for shard in shards for device in (0, 1)]
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_a_shard_of_views_has_the_views_of_its_positions(random):
+    images, two_views = image_set(random, 32), TwoViews(12, seed=1)
+    (whole,) = step_views(images, two_views, 32, 3, 4)
+    (second,) = step_views(images, two_views, 32, 3, 4, shard=Shard(1, 1, 2))
+    equal({name: value[16:] for name, value in whole.items()}, second)
+
+
+def test_files_of_mixed_sizes_become_pairs_of_crops(mixed_files):
+    two_views = TwoViews(16, corruption=ALL, seed=3)
+    crops = list(step_images(mixed_files, two_views, 3, 0, 4))
+    assert len(crops) == 4
+    assert crops[0].shape == (3, 2, 16, 16, 3) and crops[0].dtype == np.uint8
+    (again,) = step_images(mixed_files, two_views, 3, 3, 4)
+    np.testing.assert_array_equal(crops[3], again)
+    (views,) = step_views(mixed_files, two_views, 3, 3, 4)
+    assert views["corrupted"].shape == (3, 2, 16, 16, 3)
+
+
+def test_files_and_pixels_give_the_same_views_but_for_rounding(random, tmp_path):
+    images = image_set(random)
+    paths = [str(tmp_path / f"{i}.png") for i in range(len(images))]
+    for path, image in zip(paths, images.items, strict=True):
+        Image.fromarray(image).save(path)
+    files = ImageSet(np.array(paths), images.labels)
+    plain = CorruptionConfig(grey=False, blur=False, drop=0.0, replace=0.0)
+    two_views = TwoViews(10, corruption=plain, seed=1)
+    datasets = (step_views(each, two_views, 4, 0, 3) for each in (images, files))
+    for a, b in zip(*datasets, strict=True):
+        np.testing.assert_allclose(a["clean"], b["clean"], atol=0.03)
+        np.testing.assert_array_equal(a["rotation"], b["rotation"])
+
+
+def test_fewer_images_than_a_batch_are_refused(random):
+    with pytest.raises(ValueError, match="A batch of 11 is larger than the 10 images"):
+        step_images(image_set(random), TwoViews(12), 11, 0, 5)
+    assert count_steps(10, 4) == 2
+
+
+def test_evaluation_takes_the_centre_of_pixels_and_of_files(random, mixed_files):
+    images = image_set(random, 5, 16)
+    (batch,) = eval_batches(images, ImagePreprocessing((12, 12, 3), crop=0.75))
+    expected = operations.normalize(images.items[:, 2:14, 2:14] / np.float32(255))
+    np.testing.assert_allclose(batch, expected, atol=1e-5)
+    (batch,) = eval_batches(mixed_files, ImagePreprocessing((16, 16, 3)))
+    assert batch.shape == (6, 16, 16, 3)
+
+
+def test_evaluation_normalises_by_the_statistics_that_it_is_given(random):
+    images = image_set(random, 3, 8)
+    preprocessing = ImagePreprocessing(
+        (8, 8, 3), crop=1.0, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3), value_range=(0, 1)
+    )
+    (batch,) = eval_batches(images, preprocessing)
+    expected = (images.items / 255 - (0.5, 0.4, 0.3)) / (0.1, 0.2, 0.3)
+    np.testing.assert_allclose(batch, expected, atol=1e-4)

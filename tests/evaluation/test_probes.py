@@ -1,0 +1,119 @@
+"""Nearest neighbours, linear heads and diagnostics of features, against slow or known numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from reference import knn_by_hand
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from sit_keras.evaluation import diagnostics
+from sit_keras.evaluation.feature_plane import feature_plane
+from sit_keras.evaluation.knn import knn_accuracy
+from sit_keras.evaluation.linear import fit_heads
+
+
+def clusters(random, count=120, classes=4):
+    labels = np.arange(count) % classes
+    centres = 3 * random.normal(size=(classes, 10))
+    features = centres[labels] + random.normal(size=(count, 10)) * 2.5
+    return features.astype("float32"), labels
+
+
+@pytest.mark.parametrize("block", [7, 1000])
+def test_knn_equals_a_slow_one_and_scikit_learns(random, block):
+    """Exactly, for all k in one call, whatever number of test images is compared at a time."""
+    features, labels = clusters(random)
+    train, test = slice(0, 80), slice(80, None)
+    ks = (1, 5, 79, 80)
+    data = features[train], labels[train], features[test], labels[test]
+    accuracies = knn_accuracy(*data, ks, block=block)
+    assert accuracies == {k: knn_by_hand(*data, k) for k in ks}
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    reference = KNeighborsClassifier(
+        n_neighbors=5, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07)
+    ).fit(unit[train], labels[train])
+    assert accuracies[5] == pytest.approx(reference.score(unit[test], labels[test]))
+    assert 0.4 < accuracies[5] < 1
+
+
+@pytest.mark.parametrize("ks", [(0,), (5, 81), ()])
+def test_impossible_numbers_of_neighbours_are_refused(random, ks):
+    features, labels = clusters(random, 80)
+    with pytest.raises(ValueError, match="between 1 and the 80 training images"):
+        knn_accuracy(features, labels, features, labels, ks)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_linear_head_equals_scikit_learns(random, classes):
+    """With the penalty that was chosen, and with the scaling folded into the kernel."""
+    features, labels = clusters(random, 400, classes)
+    heads = fit_heads({"x": features[:200]}, labels[:200])
+    scaler = StandardScaler().fit(features[:200])
+    reference = LogisticRegression(C=heads.strength, max_iter=1000)
+    reference.fit(scaler.transform(features[:200]), labels[:200])
+    unseen = scaler.transform(features[200:])
+    assert heads.logits({"x": features[200:]}).shape == (200, classes)
+    accuracy = heads.accuracy({"x": features[200:]}, labels[200:])
+    assert accuracy == pytest.approx(reference.score(unseen, labels[200:]), abs=0.005)
+    assert accuracy > 0.8
+    logits = heads.logits({"x": features[200:]})
+    differences = logits[:, 1:] - logits[:, :1]
+    theirs = reference.decision_function(unseen).reshape(200, -1)
+    theirs = theirs if classes == 2 else theirs[:, 1:] - theirs[:, :1]
+    np.testing.assert_allclose(differences, theirs, atol=0.05)
+
+
+def test_the_logits_of_two_heads_are_averaged(random):
+    first, labels = clusters(random, 200)
+    second = random.normal(size=first.shape).astype("float32")
+    both = fit_heads({"a": first, "b": second}, labels)
+    single = [dataclasses.replace(both, layers={name: both.layers[name]}) for name in ("a", "b")]
+    features = {"a": first, "b": second}
+    expected = sum(heads.logits(features) for heads in single) / 2
+    np.testing.assert_allclose(both.logits(features), expected, rtol=1e-5)
+
+
+def test_a_linear_head_on_noise_is_no_better_than_chance(random):
+    labels = clusters(random, 400)[1]
+    noise = {"x": random.normal(size=(400, 10)).astype("float32")}
+    part = {"x": noise["x"][:200]}
+    rest = {"x": noise["x"][200:]}
+    assert fit_heads(part, labels[:200]).accuracy(rest, labels[200:]) < 0.45
+
+
+def test_a_class_without_an_image_is_refused(random):
+    features, labels = clusters(random)
+    kept = labels != 2
+    with pytest.raises(ValueError, match=r"received \[30 30  0 30\] images of the classes"):
+        fit_heads({"x": features[kept]}, labels[kept])
+
+
+def test_diagnostics_of_known_distributions_have_known_values(random):
+    same = np.tile(random.normal(size=16), (50, 1))
+    assert diagnostics.spread(same) == pytest.approx(0, abs=1e-6)
+    assert diagnostics.uniformity(same) == pytest.approx(0, abs=1e-6)
+    even = random.normal(size=(2000, 64))
+    assert diagnostics.spread(even) == pytest.approx(1, abs=0.02)
+    assert diagnostics.uniformity(even) == pytest.approx(-4 + 2 * 4 / 64, abs=0.05)
+    # Three dimensions of equal variance.
+    cross = np.concatenate([np.eye(3, 10), -np.eye(3, 10)])
+    assert diagnostics.effective_rank(cross) == pytest.approx(3)
+    assert diagnostics.effective_rank(np.outer(np.arange(5.0), np.ones(4))) == pytest.approx(1)
+    assert diagnostics.alignment(even, 3 * even) == pytest.approx(0)
+    assert diagnostics.alignment(even, -even) == pytest.approx(4)
+    opposite = np.array([[1.0, 0], [-1, 0]])
+    assert diagnostics.uniformity(opposite) == pytest.approx(-8)
+
+
+def test_the_plane_keeps_clusters_apart_and_takes_features_that_collapsed(random):
+    labels = np.arange(60) % 2
+    features = (10 * labels[:, None] + random.normal(size=(60, 5))).astype("float32")
+    plane = feature_plane(features)
+    distances = np.linalg.norm(plane[:, None] - plane, axis=-1) + 1e9 * np.eye(60)
+    assert plane.shape == (60, 2)
+    np.testing.assert_array_equal(labels[distances.argmin(axis=1)], labels)
+    np.testing.assert_array_equal(feature_plane(np.ones((30, 4))), np.zeros((30, 2)))
+    np.testing.assert_array_equal(feature_plane(features[:3]), np.zeros((3, 2)))

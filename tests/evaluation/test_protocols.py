@@ -1,0 +1,149 @@
+"""Frozen features, and what the protocols make of them on the digits."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_encoder import small_encoder
+
+from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.data.images import ImageSet
+from sit_keras.data.sources import load_source
+from sit_keras.evaluation import baselines, diagnostics, protocols
+from sit_keras.evaluation.features import (
+    FrozenFeatures,
+    head_features,
+    pixel_features,
+    select_features,
+)
+from sit_keras.evaluation.linear import fit_heads
+from sit_keras.models.classifier import SiTImageClassifier
+from sit_keras.models.preprocessing import ImagePreprocessing
+
+
+@pytest.fixture(scope="module")
+def source():
+    return load_source("digits")
+
+
+def pixels_of(images, encoder):
+    """The images as the encoder is given them, (N, 8, 8, 3)."""
+    return pixel_features(images, ImagePreprocessing.of(encoder)).reshape(-1, 8, 8, 3)
+
+
+def test_features_are_the_encoders_outputs_in_the_order_of_the_images(source):
+    encoder = small_encoder()
+    features = FrozenFeatures(encoder).of(source.test)
+    outputs = encoder(pixels_of(source.test, encoder), training=False)
+    assert set(features) == set(outputs)
+    for name, value in features.items():
+        expected = outputs[name] if name != "patch_tokens" else np.mean(outputs[name], axis=1)
+        np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=name)
+    both = select_features(features, "tokens")
+    assert both.shape == (360, 32)
+    np.testing.assert_array_equal(both[:, :16], select_features(features, "rotation_token"))
+    np.testing.assert_array_equal(both[:, 16:], select_features(features, "contrastive_token"))
+    with pytest.raises(ValueError, match="Unknown features 'cls': choose one of tokens"):
+        select_features(features, "cls")
+
+
+def test_the_crop_and_the_normalisation_are_read_from_the_backbone(random):
+    """By hand: the middle half of each image, and a mean and a deviation of its own."""
+    preprocessing = PreprocessingConfig(crop=0.5, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    encoder = small_encoder(preprocessing=preprocessing)
+    items = random.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    images = ImageSet(items, np.zeros(5, int))
+    middle = items[:, 4:12, 4:12] / 255
+    expected = (middle - preprocessing.mean) / preprocessing.std
+    np.testing.assert_allclose(pixels_of(images, encoder), expected, atol=1e-5)
+    tokens = encoder(expected.astype("float32"), training=False)["contrastive_token"]
+    features = FrozenFeatures(encoder).of(images)
+    np.testing.assert_allclose(features["contrastive_token"], tokens, atol=1e-4)
+
+
+def test_the_saved_classifier_predicts_as_the_heads_and_the_encoder_is_not_changed(
+    source, tmp_path
+):
+    encoder = small_encoder()
+    before = encoder.get_weights()
+    frozen = protocols.FrozenEncoder(encoder, source.train.subset(150, 0), source.test)
+    results = protocols.linear(frozen, tmp_path)
+    assert all((a == b).all() for a, b in zip(before, encoder.get_weights(), strict=True))
+    again = FrozenFeatures(encoder).of(frozen.train)
+    for name, value in again.items():
+        np.testing.assert_array_equal(value, frozen.train_features[name])
+    model = keras.saving.load_model(tmp_path / "classifier.keras")
+    assert model.class_names == source.test.class_names
+    heads = fit_heads(head_features(frozen.train_features), frozen.train.class_labels())
+    logits = heads.logits(head_features(frozen.test_features))
+    np.testing.assert_allclose(model(frozen.test.items), logits, atol=1e-3)  # raw images
+    confusion = np.array(results["confusion"])
+    assert np.trace(confusion) / 360 == pytest.approx(results["accuracy"])
+    assert results["accuracy"] == heads.accuracy(
+        head_features(frozen.test_features), frozen.test.class_labels()
+    )
+    assert results["per_class"]["3"] == confusion[3, 3] / confusion[3].sum()
+    assert Image.open(tmp_path / "confusion.png").width > 300
+
+
+def test_the_labels_of_test_images_do_not_change_the_classifier(source, tmp_path, random):
+    encoder = small_encoder()
+    shuffled = dataclasses.replace(source.test, labels=random.permutation(source.test.labels))
+    models = []
+    for name, test in (("true", source.test), ("shuffled", shuffled)):
+        frozen = protocols.FrozenEncoder(encoder, source.train.subset(150, 0), test)
+        protocols.linear(frozen, tmp_path / name)
+        models.append(keras.saving.load_model(tmp_path / name / "classifier.keras"))
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_heads_with_a_hidden_layer_are_fitted_and_saved(source, tmp_path):
+    frozen = protocols.FrozenEncoder(small_encoder(), source.train.subset(150, 0), source.test)
+    results = protocols.linear(frozen, tmp_path, hidden_dim=5)
+    assert results["accuracy"] > 0.2 and len(results["new_weights"]) == 8
+    loaded = keras.saving.load_model(tmp_path / "classifier.keras")
+    assert isinstance(loaded, SiTImageClassifier) and loaded.hidden_dim == 5
+    assert sum(np.prod(w.shape) for w in loaded.head.weights) == 2 * (16 * 5 + 5 + 5 * 10 + 10)
+    predicted = np.argmax(loaded(frozen.test.items), axis=1)
+    assert np.mean(predicted == frozen.test.labels) == pytest.approx(results["accuracy"], abs=0.003)
+
+
+def test_diagnostics_measure_the_test_images_and_draw_a_map(source, tmp_path):
+    test = source.test.subset(60, 0)
+    frozen = protocols.FrozenEncoder(small_encoder(), source.train, test)
+    two_views = TwoViews(8)
+    results = protocols.representation_diagnostics(frozen, two_views, tmp_path, "patch_tokens")
+    assert results["images"] == 60 and 0 < results["spread"] < 1.2
+    assert 1 < results["effective_rank"] <= 16
+    features = FrozenFeatures(frozen.encoder)
+    views = two_views(test.items, 0)["clean"]
+    first, second = (features([views[:, i]])["patch_tokens"] for i in (0, 1))
+    assert results["alignment"] == pytest.approx(diagnostics.alignment(first, second), rel=1e-4)
+    assert Image.open(tmp_path / "map.png").width > 300
+
+
+def test_classes_that_differ_are_refused(source):
+    other = dataclasses.replace(source.test, class_names=("a", "b"))
+    with pytest.raises(ValueError, match="are not those to test on"):
+        protocols.FrozenEncoder(small_encoder(), source.train, other)
+
+
+def test_an_encoder_is_compared_with_an_untrained_one_and_with_pixels(source):
+    """The encoder compared here gives zeros for all images, unlike an untrained one."""
+    train = source.train.subset(300, 0)
+    encoder = small_encoder()
+    encoder.get_layer("norm").set_weights([np.zeros(16), np.ones(16)])
+    results = baselines.compare_with_baselines(encoder, train, source.test, seed=0)
+    linear = results["linear_accuracy"]
+    assert linear["pixels"] > 0.9
+    assert linear["trained"] < 0.15 < linear["untrained"] - 0.3
+    assert results["knn_accuracy"]["trained"] < 0.15 < results["knn_accuracy"]["untrained"] - 0.3
+    again = baselines.compare_with_baselines(encoder, train, source.test, seed=0)
+    assert again == results  # the untrained weights follow from the seed
+    table = baselines.baselines_table({"probe_test_split": "test", **results})
+    assert "360 test images (chance 10.0%)" in table
+    assert f"{linear['pixels']:.1%}" in table

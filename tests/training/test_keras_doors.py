@@ -1,0 +1,279 @@
+"""What Keras users try on a `SiTPretrainer`: every door works, or says why it does not."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.training.pretrainer import SiTPretrainer
+
+slices = tf.data.Dataset.from_tensor_slices
+
+
+def new_model(seed=0, image_shape=(16, 16, 3), **settings):
+    keras.utils.set_random_seed(1)
+    backbone = SiTBackbone(image_shape, 8, 24, 1, 2, 24, drop_path_rate=0.0)
+    return SiTPretrainer(backbone, projection_dim=8, seed=seed, **settings)
+
+
+def compiled(optimizer="sgd", compile_settings=None, **settings):
+    model = new_model(**settings)
+    model.compile(optimizer, **(compile_settings or {}))
+    return model
+
+
+@pytest.fixture
+def images(random):
+    return random.integers(0, 256, (16, 20, 24, 3), dtype=np.uint8)
+
+
+def record_views(model):
+    """Returns a list to which every training step appends its rotations and corrupted pixels."""
+    seen, make = [], model.make_views
+
+    def make_and_record(data, step, validation=False):
+        views = make(data, step, validation)
+        if not validation:
+            tf.py_function(
+                lambda *x: seen.append([each.numpy() for each in x]),
+                [step, views["rotation"], views["corrupted"]],
+                [],
+            )
+        return views
+
+    model.make_views = make_and_record
+    return seen
+
+
+def test_every_epoch_sees_other_views_and_a_second_fit_and_a_loaded_model_go_on(images, tmp_path):
+    dataset = slices(images).batch(8)
+    model = compiled()
+    seen = record_views(model)
+    model.fit(dataset, epochs=2, verbose=0)
+    model.fit(dataset, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    seen_later = record_views(loaded)
+    loaded.fit(dataset, epochs=1, verbose=0)
+    steps = [*seen, *seen_later]
+    assert [int(step) for step, _, _ in steps] == list(range(8))
+    for i, (step, rotation, corrupted) in enumerate(steps):
+        batch = images[8 * (i % 2) : 8 * (i % 2) + 8]
+        expected = model.two_views(batch, int(step))  # made again from (seed, step) alone
+        np.testing.assert_array_equal(rotation, expected["rotation"])
+        np.testing.assert_allclose(corrupted, expected["corrupted"], atol=5e-5)
+    for i in range(8):
+        for j in range(i % 2, i, 2):  # the same images, in other epochs
+            assert (steps[i][2] != steps[j][2]).mean() > 0.5
+
+
+def test_another_seed_makes_other_views(images):
+    views = [new_model(seed).make_views(images, tf.constant(0, tf.int64)) for seed in (0, 1)]
+    assert (views[0]["rotation"].numpy() != views[1]["rotation"].numpy()).any()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"run_eagerly": True},
+        {"jit_compile": True},
+        {"jit_compile": False},
+        {"steps_per_execution": 2},
+    ],
+    ids=str,
+)
+def test_every_way_to_execute_takes_the_same_steps(images, settings):
+    plain, other = compiled(), compiled(compile_settings=settings)
+    expected, found = (
+        model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0).history
+        for model in (plain, other)
+    )
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    assert int(other.step) == 4
+    for a, b in zip(plain.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_arrays_datasets_labels_floats_and_generators_are_the_same_images(images):
+    labels = np.zeros(16)
+    unit = (images / 255.0).astype("float32")
+    forms = {
+        "array": (images, {}),
+        "dataset": (slices(images).batch(8), {}),
+        "dataset with labels": (slices((images, labels)).batch(8), {}),
+        "float array": (images.astype("float32"), {}),
+        "floats in [0, 1]": (unit, {"value_range": (0, 1)}),
+        "generator": ((images[i : i + 8] for i in (0, 8)), {}),
+        "array and labels": ((images, labels), {}),
+    }
+    losses = {}
+    for name, (data, settings) in forms.items():
+        model = compiled(**settings)
+        batch = {"batch_size": 8} if "array" in name or "floats" in name else {}
+        losses[name] = model.fit(data, shuffle=False, verbose=0, **batch).history["loss"]
+    for name, loss in losses.items():
+        np.testing.assert_allclose(loss, losses["array"], rtol=1e-4, err_msg=name)
+
+
+def test_greyscale_images_are_repeated_to_three_channels(images):
+    grey = images[..., :1]
+    models = compiled(), compiled()
+    losses = [
+        model.fit(x, batch_size=8, shuffle=False, verbose=0).history["loss"]
+        for model, x in zip(models, (grey, np.repeat(grey, 3, -1)), strict=True)
+    ]
+    assert losses[0] == losses[1]
+    outputs = models[0].predict(grey, verbose=0)
+    assert outputs["reconstruction"].shape == (16, 16, 16, 3)
+
+
+def test_a_network_of_one_channel_trains(images):
+    model = compiled(image_shape=(16, 16, 1))
+    assert np.isfinite(model.fit(images[..., :1], verbose=0).history["loss"]).all()
+
+
+def test_evaluate_sees_the_same_views_each_time_and_never_those_of_training(images):
+    model = compiled()
+    first = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    assert model.evaluate(images, batch_size=8, verbose=0, return_dict=True) == first
+    assert int(model.step) == 0
+    step = tf.constant(0, tf.int64)
+    validation = model.make_views(images, step, validation=True)
+    assert (validation["clean"] != model.make_views(images, step)["clean"]).numpy().mean() > 0.9
+
+
+def test_validation_data_are_images_and_give_the_numbers_of_evaluate(images):
+    model = compiled(keras.optimizers.SGD(0.0))
+    history = model.fit(
+        images, batch_size=8, epochs=2, verbose=0, validation_data=slices(images[:8]).batch(4)
+    ).history
+    expected = model.evaluate(images[:8], batch_size=4, verbose=0, return_dict=True)
+    for name, value in expected.items():
+        assert history[f"val_{name}"] == pytest.approx([value, value], rel=1e-6), name
+
+
+def test_train_on_batch_and_test_on_batch_take_images(images):
+    one, other = compiled(), compiled()
+    expected = other.fit(images[:8], batch_size=8, shuffle=False, verbose=0).history
+    logs = one.train_on_batch(images[:8], return_dict=True)
+    assert logs["loss"] == pytest.approx(expected["loss"][0], rel=1e-6)
+    assert int(one.step) == 1
+    assert set(one.test_on_batch((images[:8], np.zeros(8)), return_dict=True)) == set(logs)
+
+
+def test_predict_shows_the_centre_of_images_to_the_network(images):
+    model = compiled()
+    outputs = model.predict(images, verbose=0)
+    shapes = {name: value.shape for name, value in outputs.items()}
+    assert shapes == {
+        "rotation_logits": (16, 4), "projection": (16, 8), "reconstruction": (16, 16, 16, 3),
+    }  # fmt: skip
+    expected = model.network(model.preprocessing(images), training=False)
+    np.testing.assert_allclose(outputs["projection"], expected["projection"], atol=1e-5)
+
+
+def test_the_summary_shows_the_layers_with_their_shapes():
+    lines = []
+    new_model().summary(print_fn=lines.append, line_length=150)
+    text = "\n".join(lines)
+    for shown in ("sit_backbone", "(None, 16,", "pretext_network", "(None, 24)", "13,482"):
+        assert shown in text
+
+
+def test_an_exported_model_gives_what_predict_gives(images, tmp_path):
+    model = compiled()
+    model.fit(images, verbose=0)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    served = loaded.serve(images.astype("float32"))
+    for name, value in model.predict(images, verbose=0).items():
+        np.testing.assert_allclose(served[name], value, atol=1e-5, err_msg=name)
+
+
+def test_a_cloned_model_is_a_pretrainer_of_the_same_settings(images):
+    model = new_model(seed=5, tasks=("rotation", "contrastive"), name="mine")
+    clone = keras.models.clone_model(model)
+    assert type(clone) is SiTPretrainer and clone.get_config() == model.get_config()
+    assert clone.name == "mine"
+    clone.compile("sgd")
+    assert np.isfinite(clone.fit(images, verbose=0).history["loss"]).all()
+
+
+def test_a_saved_model_has_the_weights_the_settings_and_the_optimizer(images, tmp_path):
+    model = compiled(keras.optimizers.Adam(0.01), seed=3, value_range=(0, 255), temperature=0.2)
+    model.fit(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    assert int(loaded.step) == int(model.step) == 1
+    for a, b in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for each in (model, loaded):  # the moments of Adam go on too
+        each.fit(images, batch_size=8, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_compile_without_arguments_trains_with_adamw(images):
+    model = new_model()
+    model.compile()
+    history = model.fit(images, batch_size=8, epochs=6, verbose=0).history
+    assert history["reconstruction"][-1] < history["reconstruction"][0]
+    assert type(model.optimizer).__name__ == "SiTAdamW"
+
+
+@pytest.mark.parametrize("name", ["metrics", "loss", "loss_weights", "weighted_metrics"])
+def test_losses_and_metrics_of_the_user_are_refused(name):
+    with pytest.raises(ValueError, match=f"losses and metrics of its own, so {name} would do no"):
+        new_model().compile("sgd", **{name: ["mse"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x / 255.0, r"lies in \[0, 1\].*pass value_range=\(0, 1\)"),
+        (lambda x: x / 127.5 - 1, r"lies in \[-1, 1\].*pass value_range=\(-1, 1\)"),
+        (lambda x: np.where(x > 250, np.nan, x), "NaN or infinite"),
+        (lambda x: x[..., 0], r"images\[..., None\]"),
+        (lambda x: x[..., :2], r"3 channels.*image_shape=\(16, 16, 2\)"),
+        (lambda x: x[:0], "not a single batch"),
+        (lambda x: slices(x), "Make batches of them"),
+        (lambda x: slices(x[:5]).batch(8, drop_remainder=True), "not a single batch"),
+        (lambda x: slices({"pixels": x}).batch(8), "map it to its images"),
+        (lambda x: iter(()), "not a single batch"),
+        (lambda x: None, "No images were given"),
+    ],
+)
+@pytest.mark.parametrize("door", ["fit", "evaluate"])
+def test_images_that_do_not_fit_are_refused_before_training(images, change, message, door):
+    model = compiled()
+    with pytest.raises(ValueError, match=message):
+        getattr(model, door)(change(images), verbose=0)
+    assert int(model.step) == 0
+
+
+def test_the_callbacks_of_keras_work(images, tmp_path):
+    model = compiled(keras.optimizers.Adam(1e-3))
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss"),
+        keras.callbacks.EarlyStopping("val_loss", patience=50),
+        keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=100.0),
+        keras.callbacks.TensorBoard(tmp_path / "board"),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    history = model.fit(
+        images, batch_size=8, epochs=3, validation_data=images, callbacks=callbacks, verbose=0
+    ).history
+    assert history["learning_rate"][-1] < history["learning_rate"][0]
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    assert type(best) is SiTPretrainer and int(best.step) == 6
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    assert list((tmp_path / "board").rglob("events*"))
+
+
+def test_early_stopping_ends_the_training(images):
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=100.0)
+    history = compiled().fit(images, epochs=9, callbacks=[stop], verbose=0)
+    assert len(history.epoch) == 2
