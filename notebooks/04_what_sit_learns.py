@@ -3,7 +3,7 @@
 #
 # The corruptions it is given, what it restores epoch by epoch, where its two tokens look, which
 # way up it takes images to be, and how the three tasks share the network. `sit-keras report RUN`
-# draws all of this for any run, with one `report.html` that opens without a network.
+# plots all of this for any run, with one `report.html` that opens without a network.
 
 # %%
 import pathlib

@@ -71,7 +71,7 @@ def run(notebook: nbformat.NotebookNode, folder: str | os.PathLike) -> None:
     ).execute()
     for cell in notebook.cells:
         if "outputs" in cell:
-            # TensorFlow's libraries greet on stderr, with the time and the number of the process.
+            # TensorFlow's libraries print the time and their process number on stderr.
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
 
 

@@ -77,7 +77,7 @@ def build(strategy, settings, optimizer):
 
 
 def weights(model):
-    return np.concatenate([w.ravel() for w in model.get_weights()])
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
 
 
 class StepLosses(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and are those that their scripts make."""
+"""The notebooks run from top to bottom, and agree with the scripts that they are made from."""
 
 import importlib.util
 import re
@@ -26,7 +26,7 @@ def pictures(notebook):
 
 
 @pytest.mark.parametrize("name", build.SCRIPTS)
-def test_a_notebook_is_its_script(name):
+def test_a_committed_notebook_agrees_with_its_script_and_was_run(name):
     committed = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     assert sources(committed) == sources(build.make(name)), "run notebooks/build.py"
     text = nbformat.writes(committed)
@@ -35,7 +35,7 @@ def test_a_notebook_is_its_script(name):
     assert all(cell.execution_count for cell in ran)
 
 
-def test_notebooks_in_one_folder_keep_out_of_each_others_runs():
+def test_notebooks_in_one_folder_use_different_run_folders():
     runs = [
         set(re.findall(r"runs/[\w-]+", (ROOT / "notebooks" / f"{name}.py").read_text()))
         for name in build.SCRIPTS
@@ -45,7 +45,7 @@ def test_notebooks_in_one_folder_keep_out_of_each_others_runs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", build.SCRIPTS)
-def test_a_notebook_runs(name, tmp_path):
+def test_a_notebook_runs_without_error_and_draws_the_same_pictures(name, tmp_path):
     committed = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     notebook = build.make(name)
     begin = time.monotonic()

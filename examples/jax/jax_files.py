@@ -89,7 +89,7 @@ class RunFolder:
         if (path / "checkpoints").exists():
             raise ValueError(f"{path} holds a run of train.py: give another --run_dir.")
         settings = path / "config.json"
-        if settings.exists() and self.states.exists():
+        if settings.exists() and self._paths():  # before the first state, nothing would be lost
             changed = differences(_read_settings(settings), config)
             if changed:
                 raise ValueError(

@@ -58,8 +58,9 @@ def run(options: Options) -> None:
     config = run_config(preset, dataset=packed.dataset, holdout=0.0)
     config = changed(config, assignments(options.set))
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
+    pretraining = Pretraining(config, packed.images)
     if options.measure:
-        measure(Pretraining(config, packed.images), options.steps_per_call)
+        measure(pretraining, options.steps_per_call)
         return
     versions = {"jax": jax.__version__, "keras": keras.__version__}
     folder = RunFolder(pathlib.Path(options.run_dir), config, packed.fingerprint, versions)
@@ -67,8 +68,7 @@ def run(options: Options) -> None:
         print(f"{folder.path} is finished already, and stays as it is.")
         return
     minutes = math.inf if options.max_minutes is None else options.max_minutes
-    deadline = BEGIN + 60 * minutes
-    if train(Pretraining(config, packed.images), folder, options.steps_per_call, deadline):
+    if train(pretraining, folder, options.steps_per_call, BEGIN + 60 * minutes):
         print(f"Encoder: {folder.path / 'encoder.keras'}")
         print(f"Next:    python evaluate.py --run={folder.path}")
 

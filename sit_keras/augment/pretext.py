@@ -47,7 +47,7 @@ class TwoViews:
     wherever they are drawn; pixels agree within 1e-5 across compilers.
 
     The flip comes before the rotation and the rotation last: the other way round a flipped quarter
-    turn cannot be told from the opposite one, as the paper notes.
+    turn cannot be distinguished from the opposite one, as the paper notes.
 
     Args:
         image_size: int. Side S of the views in pixels.

@@ -1,7 +1,7 @@
 """RandAugment on whole batches: each image its own operations, and no loop over images.
 
 Each of the fifteen operations is one of four things: a table from old to new values, a blend with
-grey, a sharpening, or a move of the plane. A round draws one operation for each image and does all
+grey, a sharpening, or a move of the plane. A round chooses one operation for each image and does all
 four things, those not drawn with the parameter that changes nothing.
 
 Shapes: N images, H W C image. Pixel values run from 0 to 255 within a round, as Pillow's do.
@@ -27,7 +27,7 @@ MAGNITUDE_DEVIATION = 0.5
 
 
 def draw_round(uniforms, magnitude: float):
-    """The laws of timm's `rand-m9-mstd0.5-inc1`: an operation, whether it is done, how strongly.
+    """The distributions of timm's `rand-m9-mstd0.5-inc1`: an operation, whether it is done, how strongly.
 
     Args:
         uniforms: (N, ROUND_NUMBERS) float32 in [0, 1).
@@ -35,7 +35,7 @@ def draw_round(uniforms, magnitude: float):
 
     Returns:
         operation (N,) int32, an index into `OPERATIONS`, or -1 for none; level (N,) float32 in
-        [-1, 1], whose sign says which way.
+        [-1, 1], whose sign gives the direction.
     """
     which, whether, strength, sign = ops.unstack(uniforms, ROUND_NUMBERS, axis=-1)
     operation = ops.minimum(ops.floor(which * len(OPERATIONS)), len(OPERATIONS) - 1.0)

@@ -52,12 +52,12 @@ def threefry_2x32(key, counter, rounds: int = 20):
 
 
 def random_bits(seed: int, step, stream: int, positions, count: int):
-    """Draws uniformly distributed bits.
+    """Returns uniformly distributed bits.
 
     Args:
         seed: int. The lowest 64 bits count.
         step: int or scalar integer tensor. The lowest 32 bits count.
-        stream: int. Tells apart what is drawn for different purposes in one step.
+        stream: int. A number for each purpose, so that those of one step are independent.
         positions: (B,) integer tensor. Where each image stands in the global batch.
         count: int. n.
 

@@ -34,7 +34,7 @@ def run(options: Options) -> None:
 
 
 COMMAND = Command(
-    sentence="Draws all pictures of a run, and one page of them that opens without a network.",
+    sentence="Plots all pictures of a run, and one page of them that opens without a network.",
     define=define,
     run=run,
     argument=Argument("run", "A run folder of train, finished or not."),

@@ -19,7 +19,7 @@ class PreprocessingConfig:
 
     Args:
         crop: float in (0, 1]. Share of the short side that the centre crop keeps (0.875 is
-            224 / 256). Pre-training draws random crops instead.
+            224 / 256). Pre-training takes random crops instead.
         mean, std: one float a channel. Subtracted from, and divided into, pixels in [0, 1].
         value_range: (low, high). What black and white are in the images that come in. Keras' own
             layers and `image_dataset_from_directory` use (0, 255), and so does uint8.

@@ -21,8 +21,8 @@ _PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
     "native96": (dataclasses.replace(_NATIVE_NETWORK, image_size=96, patch_size=8), _NATIVE),
     "native64": (dataclasses.replace(_NATIVE_NETWORK, image_size=64, patch_size=8), _NATIVE),
     "native32": (dataclasses.replace(_NATIVE_NETWORK, image_size=32, patch_size=4), _NATIVE),
-    # 8x8 pixels shown at 16, and told apart more gently: a mirrored digit is none, and the paper's
-    # blur and crops leave little of one.
+    # 8x8 pixels, enlarged to 16, with gentler views: a mirrored digit is no digit, and little is
+    # left of one after the paper's blur and crops.
     "digits": (
         NetworkConfig(
             16,

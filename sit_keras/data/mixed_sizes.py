@@ -67,6 +67,9 @@ def pair_crops(
 
     crops = tf.data.Dataset.range(1).flat_map(tf.autograph.experimental.do_not_convert(one_epoch))
     size = two_views.image_size
+    count = dataset.cardinality()  # negative where it is not known, or without an end
+    if count >= 0:
+        crops = crops.apply(tf.data.experimental.assert_cardinality(count))
     batches = crops.batch(batch_size, drop_remainder=True)
     return map_plainly(
         batches, lambda x: tf.ensure_shape(x, (batch_size, 2, size, size, channels))

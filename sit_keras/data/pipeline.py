@@ -158,7 +158,7 @@ def step_parts(
 def step_rows(
     num_images: int, batch_size: int, seed: int, shuffle: bool = True
 ) -> typing.Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns what tells which images (b,) int64 a step has at positions (b,) of its batch."""
+    """Returns the function from a step and positions (b,) in its batch to images (b,) int64."""
     steps_per_epoch = count_steps(num_images, batch_size)
 
     def rows_of(step, positions):

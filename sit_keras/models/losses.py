@@ -12,7 +12,7 @@ from keras import ops
 
 
 def rotation_cross_entropy(labels, logits):
-    """Cross-entropy of the four-way rotation task (deck, rotation loss).
+    """Cross-entropy of the four-way rotation task (the paper's rotation loss).
 
     Args:
         labels: (M,) int, quarter turns clockwise in 0..3.
@@ -25,7 +25,7 @@ def rotation_cross_entropy(labels, logits):
 
 
 def reconstruction_l1(targets, reconstructions):
-    """Mean absolute error over all pixels and channels (deck, pixel-wise l1).
+    """Mean absolute error over all pixels and channels (the paper's pixel-wise l1 loss).
 
     Args:
         targets: (M, H, W, C) float32, the clean views.
@@ -38,7 +38,7 @@ def reconstruction_l1(targets, reconstructions):
 
 
 def nt_xent(anchors, candidates, self_index, positive_index, temperature: float):
-    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1; deck's l_contr).
+    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1).
 
     One matrix product of normalised embeddings, so memory grows with M x G and never with
     M x G x E. An anchor is never compared with itself: the diagonal is masked, not subtracted.

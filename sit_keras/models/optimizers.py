@@ -53,7 +53,7 @@ class SiTAdamW(keras.optimizers.AdamW):
 def cosine_schedule(
     config: RunConfig | FinetuneConfig, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate of each step, as `build_optimizer` says."""
+    """Returns the learning rate of each step, as `build_optimizer` describes."""
     peak = config.peak_learning_rate
     warmup_steps = config.effective_warmup_epochs * steps_per_epoch
     return keras.optimizers.schedules.CosineDecay(

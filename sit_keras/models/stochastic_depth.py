@@ -1,4 +1,4 @@
-"""Stochastic depth, and the random seeds that it draws from."""
+"""Stochastic depth, and the generator of its random numbers."""
 
 import typing
 
@@ -23,7 +23,7 @@ class BranchNoise(keras.random.SeedGenerator):
 
 
 def seed_and_generator(seed: Seed):
-    """Returns what goes into a config, and what draws."""
+    """Returns the seed to save in a config, and the generator to use."""
     if isinstance(seed, keras.random.SeedGenerator):
         return None, seed
     return seed, keras.random.SeedGenerator(seed)

@@ -14,7 +14,7 @@ from sit_keras.config.checks import TASKS
 
 
 def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Draws the log of a run: losses, accuracies, alphas, weights, and the tasks' gradient shares.
+    """Plots the log of a run: losses, accuracies, alphas, weights, and the tasks' gradient shares.
 
     Args:
         log: the columns of `log.csv` by their names; `epoch` counts from 0.
@@ -63,7 +63,7 @@ def _colour(name):
 def confusion_sheet(
     confusion: np.ndarray, class_names: typing.Sequence[str], path: str | os.PathLike
 ) -> None:
-    """Draws a confusion matrix, in which each row is divided by its sum.
+    """Plots a confusion matrix, in which each row is divided by its sum.
 
     Args:
         confusion: (K, K) int, whose rows are the true classes.
@@ -95,7 +95,7 @@ def feature_map(
     class_names: typing.Sequence[str],
     path: str | os.PathLike,
 ) -> None:
-    """Draws images as points of a plane, coloured by class.
+    """Plots images as points of a plane, coloured by class.
 
     Args:
         plane: (N, 2) float32, such as of `sit_keras.evaluation.feature_plane`.
@@ -124,7 +124,7 @@ def feature_map(
 
 
 def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
-    """Draws the numbers of a table as bars, and those of the paper as marks.
+    """Plots the numbers of a table as bars, and those of the paper as marks.
 
     Args:
         entries: dicts of `row`, `column`, `mean`, `deviation` or None, and `paper` in percent or
@@ -155,7 +155,7 @@ def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None
 
 
 def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
-    """Draws the score of each trial against each setting that a search changed.
+    """Plots the score of each trial against each setting that a search changed.
 
     Args:
         trials: dicts of `score` and of `changes`, the values of settings by their names.

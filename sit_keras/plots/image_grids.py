@@ -59,7 +59,7 @@ def reconstruction_sheet(
     path: str | os.PathLike,
     preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws clean, corrupted and restored images, one image a column.
+    """Plots clean, corrupted and restored images, one image a column.
 
     Args:
         clean, corrupted: (M, S, S, C) float32, normalised.
@@ -87,7 +87,7 @@ def corruption_gallery(
     path: str | os.PathLike,
     preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws a row of images for each kind of corruption.
+    """Plots a row of images for each kind of corruption.
 
     Args:
         stages: by the name of the corruption, the same images (M, S, S, C) float32, normalised.
@@ -105,7 +105,7 @@ def attention_sheet(
     path: str | os.PathLike,
     preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws the attention of a token: each head of the last block, their mean, and the rollout.
+    """Plots the attention of a token: each head of the last block, their mean, and the rollout.
 
     Args:
         images: (M, S, S, C) float32, normalised.
@@ -136,7 +136,7 @@ def neighbour_sheet(
     neighbour_names: np.ndarray | None = None,
     preprocessing: PreprocessingConfig = _DEFAULT,
 ) -> None:
-    """Draws images beside their nearest neighbours in the space of features.
+    """Plots images beside their nearest neighbours in the space of features.
 
     Args:
         queries: (M, S, S, C) float32, normalised.
@@ -168,7 +168,7 @@ def outlier_sheet(
     titles: typing.Sequence[str],
     path: str | os.PathLike,
 ) -> None:
-    """Draws images above their reconstructions.
+    """Plots images above their reconstructions.
 
     Args:
         images: M images (H, W, 3) uint8.

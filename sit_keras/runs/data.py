@@ -1,4 +1,4 @@
-"""The images of a run: what it trains on, what it is watched and judged by."""
+"""The images of a run: those to train on, to validate with and to evaluate with."""
 
 import dataclasses
 import os

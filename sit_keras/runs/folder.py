@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, what it says, and what to do when it is full."""
+"""The folder of a run: its name, its settings, and whether a run may go on in it."""
 
 import pathlib
 import platform

@@ -44,6 +44,6 @@ def read_log(log: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def last_losses(log: pathlib.Path) -> dict[str, float]:
-    """Returns what the last whole line of a log says, by the names of its columns."""
+    """Returns the values of the last whole line of a log, by the names of its columns."""
     last = {name: float(values[-1]) for name, values in read_log(log).items()}
     return {name: value for name, value in last.items() if not np.isnan(value)}

@@ -1,6 +1,6 @@
 """Image files to pixels inside of a graph that strangers send bytes to.
 
-Nothing here raises: a file that is refused or broken is told of, and the others of its batch are
+Nothing here raises: a file that is refused or broken is reported, and the others of its batch are
 served. Sizes are read from the header before anything is decoded.
 
 Shapes: B files, S side of the result.

@@ -1,6 +1,7 @@
 """What is measured and shown after each epoch: gradients of the tasks, sheets, a line of text."""
 
 import gc
+import os
 import pathlib
 import sys
 import time
@@ -47,17 +48,24 @@ class ReconstructionSheets(keras.callbacks.Callback):
 
     Args:
         views: a batch of views; the first eight images are shown, one view of each.
-        folder: pathlib.Path.
-        log: PictureLog, which gets them too.
+        folder: where the PNG files go.
         every: int. Epochs.
-        epochs: int. Of the whole run.
+        epochs: int or None. Of the whole training, the last of which has a sheet too.
+        log: PictureLog or None. Shows them in TensorBoard too.
     """
 
-    def __init__(self, views: dict, folder: pathlib.Path, log: PictureLog, every: int, epochs: int):
+    def __init__(
+        self,
+        views: dict,
+        folder: str | os.PathLike,
+        every: int = 1,
+        epochs: int | None = None,
+        log: PictureLog | None = None,
+    ):
         super().__init__()
         self._epochs = epochs
         self._views = {name: value[:8, 0] for name, value in views.items()}
-        self._folder = folder
+        self._folder = pathlib.Path(folder)
         self._log = log
         self._every = every
 
@@ -65,7 +73,8 @@ class ReconstructionSheets(keras.callbacks.Callback):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
             path = self._folder / f"epoch_{epoch + 1:04d}.png"
             self._write(path)
-            self._log.add(path, "sheet", step=epoch)
+            if self._log is not None:
+                self._log.add(path, "sheet", step=epoch)
             gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):

@@ -14,6 +14,8 @@ _ROWS = 64
 class TrainsOnImages(keras.Model):
     """The methods of Keras that take images, with a look at the first batch before they begin."""
 
+    _rank = None  # of what `fit` was given last
+
     def fit(self, x=None, y=None, *, validation_data=None, **kwargs):
         """Trains on images; the arguments are those of `keras.Model.fit`.
 
@@ -33,9 +35,19 @@ class TrainsOnImages(keras.Model):
             ValueError: if the first batch does not fit, or there is none.
         """
         x = check(self, x)
+        self._forget_other_ranks(x)
         if validation_data is not None:
             validation_data = check(self, validation_data)
         return super().fit(x, validation_data=validation_data, **kwargs)
+
+    def _forget_other_ranks(self, data):
+        """Lets Keras trace the step anew for crops after images, whose ranks differ."""
+        spec = getattr(data, "element_spec", data)
+        spec = spec[0] if isinstance(spec, tuple) else spec
+        rank = None if isinstance(spec, dict) else len(getattr(spec, "shape", ()) or ())
+        if self._rank not in (None, rank):
+            self.train_function = self.test_function = None
+        self._rank = rank
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Returns the losses on images; the arguments are those of `keras.Model.evaluate`."""

@@ -119,7 +119,7 @@ class WatchNonFinite(keras.callbacks.Callback):
         if self._record is not None and self._record.exists():
             lines.append(
                 f"{self._record} holds seed and step; sit_keras.draw_batch(config, step) "
-                "draws the batch again."
+                "makes the batch again."
             )
         raise NonFiniteLoss(" ".join(lines))
 
@@ -131,7 +131,7 @@ def _not_finite(values):
 class StopOnSignal(keras.callbacks.Callback):
     """On Ctrl-C or SIGTERM saves the state after the step at hand and raises `Stopped`.
 
-    All workers stop after the same step, whichever was told. A second signal ends the process at
+    All workers stop after the same step, whichever received the signal. A second signal ends the process at
     once. It belongs behind `SaveState`.
 
     Args:

@@ -11,7 +11,7 @@ def limit_arenas() -> None:
 
     tf.data starts new threads each epoch, each of which may be given a pool of its own; what the
     pools hold but do not use makes the process grow for thousands of steps. Does nothing where
-    there is no glibc, or where MALLOC_ARENA_MAX says otherwise.
+    there is no glibc, or where MALLOC_ARENA_MAX is set.
     """
     libc = ctypes.CDLL(None) if os.name == "posix" else None
     if hasattr(libc, "mallopt") and "MALLOC_ARENA_MAX" not in os.environ:

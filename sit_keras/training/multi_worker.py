@@ -13,10 +13,10 @@ BatchesOf = typing.Callable[[Shard], tf.data.Dataset]
 def fit(
     model: keras.Model,
     batches_of: BatchesOf,
+    validation_of: BatchesOf | None,
     initial_epoch: int,
     epochs: int,
     steps_per_epoch: int,
-    validation_of: BatchesOf | None,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
     """Does what `model.fit` does, with the model's own steps, on every worker of its strategy.
@@ -26,8 +26,8 @@ def fit(
     Args:
         model: compiled under a MultiWorkerMirroredStrategy.
         batches_of: returns the dataset of a shard, which this worker makes for its own devices.
-        initial_epoch, epochs, steps_per_epoch, callbacks: as for `fit`.
         validation_of: as `batches_of`, or None.
+        initial_epoch, epochs, steps_per_epoch, callbacks: as for `fit`.
     """
     strategy = model.distribute_strategy
     calls = keras.callbacks.CallbackList(

@@ -105,7 +105,7 @@ def all_or_none(strategy: tf.distribute.Strategy) -> typing.Iterator[None]:
     finally:
         others = from_all_workers(strategy, failed).sum() - failed
     if others:
-        raise ValueError("Another worker could not begin: its own output says why.")
+        raise ValueError("Another worker could not begin: its own output has the reason.")
 
 
 class WorkerLost(Exception):

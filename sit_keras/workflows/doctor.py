@@ -200,7 +200,7 @@ def _copies(pixels, batch):
 
 
 def _views(data, run_dir):
-    """Draws the views of the first step, and yields whether they are finite."""
+    """Plots the views of the first step, and yields whether they are finite."""
     views = next(iter(data.train_batches(0, 1, in_pipeline=True)))
     bad = [name for name in ("clean", "corrupted") if not np.isfinite(views[name]).all()]
     if bad:

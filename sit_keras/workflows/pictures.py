@@ -1,4 +1,4 @@
-"""Draws all pictures of one run, from its folder and its images.
+"""Plots all pictures of one run, from its folder and its images.
 
 Shapes: N images, S side, C channels, B batch.
 """
@@ -55,7 +55,7 @@ def draw_pictures(
     data_dir: str | None = None,
     download: bool = False,
 ) -> list[Picture]:
-    """Draws all pictures of a run into its folder `pictures`, and for TensorBoard.
+    """Plots all pictures of a run into its folder `pictures`, and for TensorBoard.
 
     Args:
         run: a run folder, of a finished run or not.
@@ -199,7 +199,7 @@ def _attention(encoder: SiTBackbone, config: RunConfig, shown: ImageSet, folder)
 
 
 def _features(encoder: SiTBackbone, data: RunData, shown: ImageSet, folder) -> list[Picture]:
-    """Draws the map of features and the nearest neighbours."""
+    """Plots the map of features and the nearest neighbours."""
     config, features = data.config, FrozenFeatures(encoder)
     preprocessing = ImagePreprocessing.of(encoder)
 

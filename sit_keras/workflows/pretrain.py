@@ -117,15 +117,17 @@ def pretrain(
             model.network.save(run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
-            write_json(run_dir / "results.json", results)  # the last: it says that all is there
-        _agree(strategy, "end", "reached")  # the others stay until the chief has judged
+            write_json(
+                run_dir / "results.json", results
+            )  # the last, so that it marks a complete run
+        _agree(strategy, "end", "reached")  # the others wait while the chief evaluates
     return results
 
 
 def draw_batch(
     config: RunConfig, step: int, data_dir: str | None = None, download: bool = False
 ) -> dict[str, tf.Tensor]:
-    """Draws the batch of one step of a run again, such as one named in `not_finite.jsonl`.
+    """Makes the batch of one step of a run again, such as one named in `not_finite.jsonl`.
 
     Args:
         config: RunConfig of the run.
@@ -274,7 +276,7 @@ def _writers(data, sample, run_dir):
     pictures = PictureLog(run_dir / "tensorboard" / "sheets")
     return [
         ReconstructionSheets(
-            sample, run_dir / "sheets", pictures, config.sheet_every, config.epochs
+            sample, run_dir / "sheets", config.sheet_every, config.epochs, pictures
         ),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),

@@ -38,7 +38,7 @@ def report(
     data_dir: str | None = None,
     download: bool = False,
 ) -> pathlib.Path:
-    """Draws all pictures of a run, writes one page of them, and prints where they are.
+    """Plots all pictures of a run, writes one page of them, and prints where they are.
 
     Args:
         run, dataset, data_dir, download: as for `draw_pictures`.

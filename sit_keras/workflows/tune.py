@@ -192,7 +192,7 @@ def _oracle(search, config, space, trials):
 
 
 def _results(tuner: PretrainTuner) -> dict:
-    """Returns the scores of all trials as plain values, and draws them."""
+    """Returns the scores of all trials as plain values, and plots them."""
     rows = []
     for trial in tuner.oracle.trials.values():
         error = (trial.message or "").strip().splitlines()

@@ -212,6 +212,7 @@ def test_a_run_starts_from_an_encoder(state, tmp_path, call_train):
         "--warmup_epochs=0",
         "--steps_per_epoch=1",
         "--learning_rate=1e-9",
+        "--set=min_learning_rate=0",
         "--set=weight_decay=0",
         f"--run_dir={tmp_path / 'run'}",
     ]

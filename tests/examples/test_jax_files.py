@@ -85,6 +85,8 @@ def test_a_run_of_other_images_or_settings_or_of_train_py_is_refused(files, fold
     changed = run_config("digits", holdout=0.0, epochs=3)
     with pytest.raises(ValueError, match="epochs: 80 -> 3"):
         files.RunFolder(folder.path, changed, 7, {})
+    files.RunFolder(tmp_path / "new", CONFIG, 7, {})
+    files.RunFolder(tmp_path / "new", changed, 7, {})  # nothing was trained there yet
     (tmp_path / "tensorflow" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"a run of train\.py"):
         files.RunFolder(tmp_path / "tensorflow", CONFIG, 7, {})

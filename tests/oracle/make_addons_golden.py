@@ -65,8 +65,8 @@ def layer_arrays(random):
         layer = tfa.layers.StochasticDepth(survival)
         yield f"stochastic_depth/inference/{survival}", layer([x, branch], training=False)
     tf.keras.utils.set_random_seed(0)
-    draws = [tfa.layers.StochasticDepth(0.5)([x, branch], training=True) for _ in range(8)]
-    yield "stochastic_depth/training/0.5", tf.stack(draws)
+    outputs = [tfa.layers.StochasticDepth(0.5)([x, branch], training=True) for _ in range(8)]
+    yield "stochastic_depth/training/0.5", tf.stack(outputs)
     values = np.linspace(-6, 6, 97, dtype="float32")
     yield "gelu/x", values
     yield "gelu/exact", tfa.activations.gelu(values, approximate=False)

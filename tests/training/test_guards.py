@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_pretrain import TINY, rows, same_weights
+from run_case import TINY, rows, same_weights
 
 from sit_keras.config.execution import Execution
 from sit_keras.models.backbone import SiTBackbone

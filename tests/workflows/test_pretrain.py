@@ -1,6 +1,5 @@
 """Whole runs: what they write, how they go on, how they fail."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from run_case import TINY, rows, same_weights
 
 from sit_keras.config.execution import Execution
 from sit_keras.config.presets import run_config
@@ -27,14 +27,6 @@ from sit_keras.workflows.messages import describe
 from sit_keras.workflows.pretrain import pretrain
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = run_config(
-    "digits",
-    model_changes=dict(
-        image_size=8, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16,
-        drop_path_rate=0.2, projection_dim=8,
-    ),
-    epochs=3, batch_size=64, steps_per_epoch=4, warmup_epochs=1, sheet_every=2,
-)  # fmt: skip
 
 
 def train_command(*arguments, **options):
@@ -42,10 +34,6 @@ def train_command(*arguments, **options):
         [sys.executable, ROOT / "train.py", *map(str, arguments)],
         capture_output=True, text=True, **options,
     )  # fmt: skip
-
-
-def rows(run_dir):
-    return list(csv.DictReader((run_dir / "log.csv").open()))
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +75,6 @@ def test_each_epoch_reports_everything(finished):
             assert values[f"weight_{task}"] == pytest.approx(weight, rel=1e-4)
         assert {"val_loss", "rotation_accuracy", "contrastive_accuracy", "knn_accuracy"} <= set(row)
     assert float(log[-1]["reconstruction"]) < float(log[0]["reconstruction"])
-
-
-def same_weights(run_dir, other):
-    encoders = (SiTBackbone.from_preset(folder) for folder in (run_dir, other))
-    pairs = zip(*(encoder.get_weights() for encoder in encoders), strict=True)
-    return all((a == b).all() for a, b in pairs)
 
 
 @pytest.mark.slow
