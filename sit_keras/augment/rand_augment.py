@@ -1,8 +1,8 @@
 """RandAugment on whole batches: each image its own operations, and no loop over images.
 
 Each of the fifteen operations is one of four things: a table from old to new values, a blend with
-grey, a sharpening, or a move of the plane. A round chooses one operation for each image and does all
-four things, those not drawn with the parameter that changes nothing.
+grey, a sharpening, or a move of the plane. A round chooses one operation for each image and does
+all four things, those not chosen with the parameter that changes nothing.
 
 Shapes: N images, H W C image. Pixel values run from 0 to 255 within a round, as Pillow's do.
 """
@@ -27,7 +27,7 @@ MAGNITUDE_DEVIATION = 0.5
 
 
 def draw_round(uniforms, magnitude: float):
-    """The distributions of timm's `rand-m9-mstd0.5-inc1`: an operation, whether it is done, how strongly.
+    """Samples an operation, whether it is done, and how strongly, as timm's `rand-m9-mstd0.5-inc1`.
 
     Args:
         uniforms: (N, ROUND_NUMBERS) float32 in [0, 1).

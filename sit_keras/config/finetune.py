@@ -18,8 +18,8 @@ class FinetuneConfig:
         rand_augment: int. Rounds of RandAugment, 0 for none.
         magnitude: float in [0, 10]. Strength of RandAugment.
         erasing: float. Chance that a box of an image becomes noise.
-        mixup, cutmix: float. Parameters of the Beta distributions of mixing shares; 0 turns one off, and
-            where both are on each batch takes one of them.
+        mixup, cutmix: float. Parameters of the Beta distributions of mixing shares; 0 turns one
+            off, and where both are on each batch takes one of them.
         label_smoothing: float.
         epochs, batch_size: int.
         learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
@@ -29,7 +29,7 @@ class FinetuneConfig:
         weight_decay: float. Of AdamW.
         layer_decay: float in (0, 1]. Each block's learning rate as a share of the next one's.
         drop_path_rate: float in [0, 1).
-        ema_momentum: float or None. Evaluate a moving average of the weights instead of the last ones.
+        ema_momentum: float or None. Evaluate a moving average of the weights, not the last ones.
         hidden_dim: int or None. See `ClassifierHead`.
         head_learning_rates: multiples of the learning rate that frozen training tries.
         head_weight_decays: weight decays that frozen training tries.

@@ -131,8 +131,8 @@ def _not_finite(values):
 class StopOnSignal(keras.callbacks.Callback):
     """On Ctrl-C or SIGTERM saves the state after the step at hand and raises `Stopped`.
 
-    All workers stop after the same step, whichever received the signal. A second signal ends the process at
-    once. It belongs behind `SaveState`.
+    All workers stop after the same step, whichever received the signal. A second signal ends the
+    process at once. It belongs behind `SaveState`.
 
     Args:
         checkpoints: Checkpoints.

@@ -107,7 +107,8 @@ def test_laws(random):
     np.testing.assert_allclose(counts, 1 / 15, atol=0.006)
     assert np.mean(level > 0) == pytest.approx(0.5, abs=0.01)
     strength = 10 * np.abs(level)
-    assert strength.max() == 10  # 2.3 % of a normal distribution of mean 9 and deviation 0.5 lie above
+    # 2.3 % of a normal distribution of mean 9 and deviation 0.5 lie above.
+    assert strength.max() == 10
     assert np.mean(strength == 10) == pytest.approx(0.0228, abs=0.003)
     below = strength[strength < 9]
     assert np.sqrt(np.mean((below - 9) ** 2)) == pytest.approx(0.5, abs=0.01)
