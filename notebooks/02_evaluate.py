@@ -32,7 +32,7 @@ for kind, accuracy in results["linear_accuracy"].items():
 # dimensions are used?
 
 # %%
-found = sit_keras.evaluate(RUN, ks=(1, 5, 20))
+found = sit_keras.evaluate(RUN, k=(1, 5, 20))
 
 # %%
 display(Image(f"{RUN}/evaluation/digits/confusion.png", width=520))
@@ -44,10 +44,10 @@ display(Image(f"{RUN}/evaluation/digits/map.png", width=620))
 # The same frozen encoder, with a linear head trained on 2, 10 and 50 labelled images of each class.
 
 # %%
-few = {
-    per_class: sit_keras.evaluate(RUN, chosen=["linear"], per_class=per_class)["linear"]["accuracy"]
-    for per_class in (2, 10, 50)
-}
+few = {}
+for per_class in (2, 10, 50):
+    results = sit_keras.evaluate(RUN, protocol=["linear"], per_class=per_class)
+    few[per_class] = results["linear"]["accuracy"]
 
 # %%
 for per_class, accuracy in few.items():
@@ -58,7 +58,7 @@ for per_class, accuracy in few.items():
 # class.
 
 # %%
-tuned = sit_keras.evaluate(RUN, chosen=["finetune"], per_class=50, training={"epochs": 20})
+tuned = sit_keras.evaluate(RUN, protocol=["finetune"], per_class=50, training={"epochs": 20})
 
 # %%
 print(f" 50 labels a class, fine-tuned: {tuned['finetune']['accuracy']:.1%}")

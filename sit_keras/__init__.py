@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:  # for editors, which then complete the names
     from sit_keras.config.preprocessing import PreprocessingConfig
     from sit_keras.config.presets import finetune_config, presets, run_config
     from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
+    from sit_keras.data.images import ImageSet
     from sit_keras.data.mixed_sizes import pair_crops
     from sit_keras.data.sources import load_source
     from sit_keras.evaluation.callbacks import NearestNeighbours
@@ -27,11 +28,15 @@ if typing.TYPE_CHECKING:  # for editors, which then complete the names
     from sit_keras.models.classifier import SiTImageClassifier
     from sit_keras.models.optimizers import SiTAdamW
     from sit_keras.models.preprocessing import ImagePreprocessing
-    from sit_keras.serving.export import export
+    from sit_keras.serving.export import export, verify_export
     from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
     from sit_keras.training.pretrainer import SiTPretrainer
+    from sit_keras.workflows.convert import convert
     from sit_keras.workflows.evaluate import evaluate
+    from sit_keras.workflows.orient import orient
+    from sit_keras.workflows.outliers import outliers
     from sit_keras.workflows.pretrain import draw_batch, pretrain
+    from sit_keras.workflows.report import report
     from sit_keras.workflows.tune import tune
 
 __version__ = VERSION
@@ -44,6 +49,7 @@ _HOMES = {
     "FinetuneConfig": "config.finetune",
     "FrozenFeatures": "evaluation.features",
     "ImagePreprocessing": "models.preprocessing",
+    "ImageSet": "data.images",
     "NearestNeighbours": "evaluation.callbacks",
     "NetworkConfig": "config.network",
     "PreprocessingConfig": "config.preprocessing",
@@ -57,17 +63,22 @@ _HOMES = {
     "TwoViews": "augment.pretext",
     "ViewConfig": "config.settings",
     "attention_maps": "models.attention",
+    "convert": "workflows.convert",
     "draw_batch": "workflows.pretrain",
     "evaluate": "workflows.evaluate",
     "export": "serving.export",
     "finetune": "evaluation.finetune",
     "finetune_config": "config.presets",
     "load_source": "data.sources",
+    "orient": "workflows.orient",
+    "outliers": "workflows.outliers",
     "pair_crops": "data.mixed_sizes",
     "presets": "config.presets",
     "pretrain": "workflows.pretrain",
+    "report": "workflows.report",
     "run_config": "config.presets",
     "tune": "workflows.tune",
+    "verify_export": "serving.export",
 }
 
 __all__ = [
@@ -77,6 +88,7 @@ __all__ = [
     "FinetuneConfig",
     "FrozenFeatures",
     "ImagePreprocessing",
+    "ImageSet",
     "NearestNeighbours",
     "NetworkConfig",
     "PreprocessingConfig",
@@ -90,17 +102,22 @@ __all__ = [
     "TwoViews",
     "ViewConfig",
     "attention_maps",
+    "convert",
     "draw_batch",
     "evaluate",
     "export",
     "finetune",
     "finetune_config",
     "load_source",
+    "orient",
+    "outliers",
     "pair_crops",
     "presets",
     "pretrain",
+    "report",
     "run_config",
     "tune",
+    "verify_export",
 ]
 
 

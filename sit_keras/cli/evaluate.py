@@ -123,7 +123,7 @@ def evaluate_run(options: Options) -> None:
         raise ValueError(
             f"A run is evaluated on one data set at a time; received {options.dataset}."
         )
-    ks = whole_numbers("k", options.k, 1)
+    k = whole_numbers("k", options.k, 1)
     training = assignments(options.training)
     start_tensorflow()
     from sit_keras.workflows.evaluate import evaluate
@@ -131,13 +131,13 @@ def evaluate_run(options: Options) -> None:
     evaluate(
         run=options.run,
         dataset=next(iter(options.dataset), None),
-        chosen=options.protocol,
+        protocol=options.protocol,
         output=options.output,
         data_dir=options.data_dir,
         download=options.download,
         image_size=options.image_size,
         features=options.features,
-        ks=ks,
+        k=k,
         fraction=options.fraction,
         per_class=options.per_class,
         scratch=options.scratch,

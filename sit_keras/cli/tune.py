@@ -66,7 +66,7 @@ def run(options: Options) -> None:
     usual = f"tuning/{folder_name(options.dataset)}-{preset}-{options.search}"
     tune(
         config=config,
-        folder=options.output or usual,
+        output=options.output or usual,
         search=options.search,
         trials=options.trials,
         parameters=options.parameters,

@@ -152,6 +152,8 @@ def step_parts(
 
     crops = map_plainly(places.flat_map(one_by_one), crop).batch(share, drop_remainder=True)
     parts = tf.data.Dataset.zip(places, crops)
+    count = max(0, (end_step - start_step) * shard.local)
+    parts = parts.apply(tf.data.experimental.assert_cardinality(count))
     return map_plainly(parts, lambda place, items: (*place, items))
 
 

@@ -88,6 +88,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
             rotation=self._views["rotation"].numpy(),
             predicted_rotation=predicted if "rotation" in tasks else None,
             path=path,
+            preprocessing=self.model.backbone.preprocessing,
         )
 
 

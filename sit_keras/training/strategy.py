@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import typing
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -106,6 +107,16 @@ def all_or_none(strategy: tf.distribute.Strategy) -> typing.Iterator[None]:
         others = from_all_workers(strategy, failed).sum() - failed
     if others:
         raise ValueError("Another worker could not begin: its own output has the reason.")
+
+
+def agree(strategy: tf.distribute.Strategy, what: str, value: typing.Any) -> None:
+    """Raises ValueError unless all workers have the same value; waits for them all."""
+    number = zlib.crc32(json.dumps(value).encode())
+    if len(set(from_all_workers(strategy, number))) > 1:
+        raise ValueError(
+            f"The workers differ in their {what} (here: {value}). All need the same command, the "
+            "same images, and a --run_dir on a disk that they share."
+        )
 
 
 class WorkerLost(Exception):

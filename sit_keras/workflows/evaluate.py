@@ -32,13 +32,13 @@ CROPPING = ("augmented", "diagnostics", "finetune", "fewshot")
 def evaluate(
     run: str | os.PathLike,
     dataset: str | None = None,
-    chosen: typing.Sequence[str] = QUICK,
+    protocol: typing.Sequence[str] = QUICK,
     output: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     image_size: int | None = None,
     features: str = "tokens",
-    ks: typing.Sequence[int] = (1, 5, 20, 200),
+    k: typing.Sequence[int] = (1, 5, 20, 200),
     fraction: float | None = None,
     per_class: int | None = None,
     scratch: bool = False,
@@ -54,13 +54,13 @@ def evaluate(
         run: a run folder, or whatever else `SiTBackbone.from_preset` takes: a `.keras` file of an
             encoder, a folder of `save_to_preset`, or `hf://user/repository`.
         dataset: str or None. As for `sit_keras.data.load_source`; None takes that of the run.
-        chosen: some of `PROTOCOLS`.
+        protocol: some of `PROTOCOLS`.
         output: the folder of the results. Default: `evaluation/DATASET` beside the encoder.
         data_dir, download: as for `sit_keras.data.load_source`.
         image_size: int or None. Another side of the input in pixels; the position embeddings are
             resized.
         features: str. One of `FEATURES`, for nearest neighbours and diagnostics.
-        ks: numbers of neighbours; those beyond the number of training images are left out.
+        k: numbers of neighbours; those beyond the number of training images are left out.
         fraction, per_class: use only so many of the labels, see `sit_keras.data.label_subset`.
         scratch: bool. Evaluate the same network with new weights.
         training: dict or None. Settings of `FinetuneConfig` that differ from those of the preset,
@@ -75,12 +75,12 @@ def evaluate(
     Raises:
         ValueError: for an unknown protocol, or an encoder or data that do not exist or do not fit.
     """
-    for protocol in chosen:
-        check_choice("protocol", protocol, PROTOCOLS)
+    for name in protocol:
+        check_choice("protocol", name, PROTOCOLS)
     check_choice("features", features, FEATURES)
     refuse_settings("training", training, ("frozen", "seed"))
     encoder = _load(run, image_size, scratch, seed)
-    _check_image_shape(encoder, chosen)
+    _check_image_shape(encoder, protocol)
     home, config = _home(run), _run_settings(run)
     dataset = dataset or (config and config.dataset)
     if dataset is None:
@@ -130,30 +130,30 @@ def evaluate(
         results[name] = values
         write_json(output / "results.json", results)
 
-    if "linear" in chosen:
+    if "linear" in protocol:
         record("linear", protocols.linear(frozen, output, training_settings().hidden_dim))
         new = results["linear"]["new_weights"]
         print(f"classifier.keras = the encoder and {len(new)} new weights: {', '.join(new)}")
         print(f"linear evaluation    {results['linear']['accuracy']:.2%}", flush=True)
-    if "knn" in chosen:
-        ks = [k for k in ks if k <= len(train)]
-        record("knn", protocols.knn(frozen, ks, features))
-        for k in ks:
-            print(f"{k:4} neighbours      {results['knn'][str(k)]:.2%}", flush=True)
-    if "diagnostics" in chosen:
+    if "knn" in protocol:
+        possible = [count for count in k if count <= len(train)]
+        record("knn", protocols.knn(frozen, possible, features))
+        for count in possible:
+            print(f"{count:4} neighbours      {results['knn'][str(count)]:.2%}", flush=True)
+    if "diagnostics" in protocol:
         two_views = TwoViews(height, views, preprocessing=encoder.preprocessing, seed=seed)
         values = protocols.representation_diagnostics(frozen, two_views, output, features)
         record("diagnostics", values)
         for name in ("spread", "effective_rank", "alignment", "uniformity"):
             print(f"{name.replace('_', ' '):20} {values[name]:.3f}", flush=True)
-    if "augmented" in chosen:
+    if "augmented" in protocol:
         heads = finetune(encoder, train, test, training_settings(frozen=True), output / "augmented")
         record("augmented", heads)
         print(f"augmented linear     {heads['accuracy']:.2%}", flush=True)
-    if "finetune" in chosen:
+    if "finetune" in protocol:
         record("finetune", finetune(encoder, train, test, training_settings(), output / "finetune"))
         print(f"fine-tuned           {results['finetune']['accuracy']:.2%}", flush=True)
-    if "fewshot" in chosen:
+    if "fewshot" in protocol:
         shares = possible_fractions(train, FRACTIONS)
         settings = training_settings()
         record("fewshot", protocols.few_shot(frozen, shares, settings, output / "fewshot"))
@@ -211,13 +211,13 @@ def _load(run, image_size, scratch, seed) -> SiTBackbone:
     return encoder
 
 
-def _check_image_shape(encoder, chosen) -> None:
+def _check_image_shape(encoder, protocol) -> None:
     height, width, channels = encoder.image_shape
     if channels != 3:
         raise ValueError(
             f"The encoder takes images of {channels} channels, and all data sets are loaded as RGB."
         )
-    cropping = [protocol for protocol in chosen if protocol in CROPPING]
+    cropping = [name for name in protocol if name in CROPPING]
     if height != width and cropping:
         raise ValueError(
             f"{', '.join(cropping)} would cut square crops, and the encoder takes images of "

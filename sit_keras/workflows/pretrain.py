@@ -3,12 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import time
 import typing
-import zlib
 
 import keras
 import tensorflow as tf
@@ -37,8 +35,8 @@ from sit_keras.training.memory import limit_arenas
 from sit_keras.training.pretrainer import SiTPretrainer
 from sit_keras.training.replicas import num_replicas
 from sit_keras.training.strategy import (
+    agree,
     all_or_none,
-    from_all_workers,
     is_chief,
     is_multi_worker,
     make_strategy,
@@ -106,7 +104,7 @@ def pretrain(
             return results
         stack.enter_context(precision(config.precision))
         settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
-        _agree(strategy, "settings and images", settings)
+        agree(strategy, "settings and images", settings)
         steps = data.steps_per_epoch
         with strategy.scope():
             model = _build(config, steps, execution.micro_batches)
@@ -120,7 +118,7 @@ def pretrain(
             write_json(
                 run_dir / "results.json", results
             )  # the last, so that it marks a complete run
-        _agree(strategy, "end", "reached")  # the others wait while the chief evaluates
+        agree(strategy, "end", "reached")  # the others wait while the chief evaluates
     return results
 
 
@@ -139,16 +137,6 @@ def draw_batch(
     """
     data = RunData.load(config, data_dir, download)
     return next(iter(data.train_batches(step, step + 1, in_pipeline=True)))
-
-
-def _agree(strategy, what, value):
-    """Raises ValueError unless all workers have the same value; waits for them all."""
-    number = zlib.crc32(json.dumps(value).encode())
-    if len(set(from_all_workers(strategy, number))) > 1:
-        raise ValueError(
-            f"The workers differ in their {what} (here: {value}). All need the same command, the "
-            "same images, and a --run_dir on a disk that they share."
-        )
 
 
 def _build(config, steps_per_epoch, micro_batches):
@@ -198,7 +186,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
     checkpoints.sweep()
     start_step = checkpoints.restore()
-    _agree(strategy, "first step", start_step)
+    agree(strategy, "first step", start_step)
     if start_step == 0 and config.initial_encoder is not None:
         with strategy.scope():
             _start_from(config.initial_encoder, model.backbone)

@@ -105,7 +105,7 @@ def score(
 
 def tune(
     config: RunConfig,
-    folder: str | os.PathLike,
+    output: str | os.PathLike,
     search: str = "random",
     trials: int = 10,
     parameters: typing.Sequence[str] = PARAMETERS,
@@ -120,7 +120,8 @@ def tune(
 
     Args:
         config: RunConfig to start from. It must hold out images.
-        folder: gets `results.json`, `tuning.png`, and a run for each trial in `trials/`.
+        output: the folder, which gets `results.json`, `tuning.png`, and a run for each trial in
+            `trials/`.
         search: str. One of `SEARCHES`; Hyperband gives most trials few of the config's epochs.
         trials: int. Their number; Hyperband chooses it itself.
         parameters: some of `PARAMETERS`.
@@ -167,7 +168,7 @@ def tune(
             f"{config.dataset} has no test images of its own, so `evaluate` will test on images "
             "that this search also uses: divide them into PATH/train and PATH/test for a fair test."
         )
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(output)
     results = cached_step(folder, settings, search_in)
     print(summary(results, folder))
     return results

@@ -43,7 +43,7 @@ def test_a_run_its_file_and_its_preset_folder_give_the_same_accuracies(tmp_path,
         "alone": tmp_path / "alone.keras",
     }
     results = {
-        name: evaluate(path, "digits", ("linear", "knn"), tmp_path / name, ks=(1, 5))
+        name: evaluate(path, "digits", ("linear", "knn"), tmp_path / name, k=(1, 5))
         for name, path in sources.items()
     }
     expected = results["folder"]
@@ -60,7 +60,7 @@ def test_the_crop_of_the_encoder_changes_the_accuracies(tmp_path):
     cut.set_weights(encoder.get_weights())
     cut.save_to_preset(tmp_path / "cut")
     whole, half = (
-        evaluate(tmp_path / name, "digits", ("knn",), ks=(5,))["knn"]["5"]
+        evaluate(tmp_path / name, "digits", ("knn",), k=(5,))["knn"]["5"]
         for name in ("whole", "cut")
     )
     assert whole > half + 0.05
@@ -73,13 +73,13 @@ def test_a_run_and_its_file_have_the_settings_of_the_run(tmp_path):
     gentle = run_config("digits", views=ViewConfig(crop_area=(1, 1), crop_ratio=(1, 1)))
     write_settings(tmp_path, gentle)
     results = [
-        evaluate(tmp_path / name, chosen=("diagnostics",), output=tmp_path / "results" / name)
+        evaluate(tmp_path / name, protocol=("diagnostics",), output=tmp_path / "results" / name)
         for name in (".", "encoder.keras")
     ]
     assert results[0]["pretrained_on"] == results[1]["pretrained_on"] == "digits"
     assert results[0]["diagnostics"] == results[1]["diagnostics"]
     write_settings(tmp_path, run_config("digits"))
-    other = evaluate(tmp_path, chosen=("diagnostics",), output=tmp_path / "results" / "other")
+    other = evaluate(tmp_path, protocol=("diagnostics",), output=tmp_path / "results" / "other")
     assert other["diagnostics"]["alignment"] > 1.5 * results[0]["diagnostics"]["alignment"]
 
 
@@ -95,7 +95,7 @@ def test_an_encoder_without_a_run_needs_a_dataset(tmp_path, kind):
 def test_new_weights_follow_from_the_seed_and_not_from_the_kind_of_folder(tmp_path):
     write_run(tmp_path / "run").save_to_preset(tmp_path / "preset")
     fingerprints = [
-        evaluate(tmp_path / name, "digits", ("knn",), ks=(1,), scratch=True, seed=seed)[
+        evaluate(tmp_path / name, "digits", ("knn",), k=(1,), scratch=True, seed=seed)[
             "fingerprint"
         ]
         for name, seed in (("run", 1), ("preset", 1), ("run", 2))
@@ -115,11 +115,11 @@ def test_the_random_numbers_of_the_caller_are_not_seeded_again(tmp_path):
 
 def test_a_run_is_evaluated_at_another_size_and_with_few_labels(tmp_path, capsys):
     write_run(tmp_path)
-    results = evaluate(tmp_path, chosen=("linear", "knn"), image_size=12, ks=(5, 10_000))
+    results = evaluate(tmp_path, protocol=("linear", "knn"), image_size=12, k=(5, 10_000))
     assert results == json.loads((tmp_path / "evaluation/digits-12px/results.json").read_text())
     assert (results["dataset"], results["image_shape"]) == ("digits", [12, 12, 3])
     assert set(results["knn"]) == {"features", "5"} and results["linear"]["accuracy"] > 0.5
-    few = evaluate(tmp_path, chosen=("linear",), per_class=3)
+    few = evaluate(tmp_path, protocol=("linear",), per_class=3)
     assert few["train_images"] == 30 and few["linear"]["accuracy"] > 0.3
     assert (tmp_path / "evaluation" / "digits-30-labels" / "classifier.keras").exists()
     out = capsys.readouterr().out
@@ -131,14 +131,14 @@ def test_an_oblong_encoder_is_evaluated_by_what_cuts_no_squares(tmp_path):
     small_encoder(image_shape=(8, 12, 3)).save(path)
     with pytest.raises(ValueError, match="diagnostics would cut square crops.*8 x 12 pixels"):
         evaluate(path, "digits")
-    results = evaluate(path, "digits", chosen=("knn",), ks=(5,))
+    results = evaluate(path, "digits", protocol=("knn",), k=(5,))
     assert results["image_shape"] == [8, 12, 3] and results["knn"]["5"] > 0.3
 
 
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(tmp_path):
     small_encoder().save(tmp_path / "some.keras")
     with pytest.raises(ValueError, match="Unknown protocol 'zero-shot'"):
-        evaluate(tmp_path / "some.keras", "digits", chosen=("zero-shot",))
+        evaluate(tmp_path / "some.keras", "digits", protocol=("zero-shot",))
     with pytest.raises(ValueError, match="not divisible by patch_size 4"):
         evaluate(tmp_path / "some.keras", "digits", image_size=10)
     with pytest.raises(ValueError, match="No encoder at"):

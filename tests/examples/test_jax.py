@@ -287,6 +287,6 @@ def test_the_encoder_and_the_network_load_under_tensorflow(finished, tmp_path, r
 
 
 def test_the_encoder_is_evaluated_under_tensorflow(finished, tmp_path):
-    results = evaluate(run=finished[1], chosen=("knn",), ks=(20,), output=tmp_path)
+    results = evaluate(run=finished[1], protocol=("knn",), k=(20,), output=tmp_path)
     assert results["pretrained_on"] == "digits"
     assert results["knn"]["20"] > 0.2  # chance is 0.1

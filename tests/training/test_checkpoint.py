@@ -10,7 +10,7 @@ from sit_keras.training.pretrainer import SiTPretrainer
 def build(folder):
     backbone = SiTBackbone((8, 8, 3), 4, 8, 2, 1, 8, drop_path_rate=0.5)
     model = SiTPretrainer(backbone, projection_dim=4)
-    model.compile(keras.optimizers.AdamW(1e-2, use_ema=True, ema_momentum=0.5))
+    model.compile(keras.optimizers.AdamW(1e-2, use_ema=True, ema_momentum=0.5), jit_compile=False)
     return model, Checkpoints(model, folder, model.trained_parts)
 
 

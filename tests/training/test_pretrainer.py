@@ -33,7 +33,7 @@ def new_model(drop_path_rate=0.0, **settings):
 
 def compiled(optimizer=None, **settings):
     model = new_model(**settings)
-    model.compile(optimizer or keras.optimizers.SGD(0.1))
+    model.compile(optimizer or keras.optimizers.SGD(0.1), jit_compile=False)
     return model
 
 

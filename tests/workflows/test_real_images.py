@@ -30,7 +30,7 @@ def test_the_losses_fall_and_the_encoder_is_better_than_chance(name, real_images
         dataset = f"folder:{real_images / 'photos'}"
     config = run_config(
         preset, model_changes={**SMALL, **changes, "drop_path_rate": 0.0}, dataset=dataset,
-        epochs=4, steps_per_epoch=16, batch_size=24, warmup_epochs=1, learning_rate=0.06,
+        epochs=4, steps_per_epoch=16, batch_size=24, warmup_epochs=1, learning_rate=0.03,
         sheet_every=4, holdout=0.1,
     )  # fmt: skip
     results = pretrain(config, tmp_path / "run", data_dir=data_dir)
@@ -45,7 +45,7 @@ def test_the_losses_fall_and_the_encoder_is_better_than_chance(name, real_images
     assert results["linear_accuracy"]["trained"] > 1 / results["num_classes"]
     assert (tmp_path / "run" / "sheets" / "epoch_0004.png").exists()
     if name == "stl10":  # most of its images have no label
-        evaluated = evaluate(tmp_path / "run", data_dir=data_dir, chosen=["linear", "knn"], ks=[5])
+        evaluated = evaluate(tmp_path / "run", data_dir=data_dir, protocol=["linear", "knn"], k=[5])
         assert evaluated["train_images"] == len(load_source("stl10", data_dir).train.labelled()) > 0
         assert (
             min(evaluated["linear"]["accuracy"], evaluated["knn"]["5"])

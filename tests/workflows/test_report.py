@@ -47,7 +47,7 @@ def test_the_report_of_a_run_has_its_baselines_evaluations_pictures_and_settings
     run = tmp_path / "run"
     call_train(*SHORT, f"--run_dir={run}")
     evaluate(run)
-    evaluate(run, chosen=("knn",), image_size=24)
+    evaluate(run, protocol=("knn",), image_size=24)
     (run / "evaluation" / "other").mkdir()
     results = json.loads((run / "evaluation" / "digits" / "results.json").read_text())
     other = {**results, "fingerprint": "of another epoch"}
