@@ -16,9 +16,9 @@ def measure(parts: int) -> None:
     import keras
     import numpy as np
     import tensorflow as tf
+    from sit_keras.data.views import TwoViews
 
     from sit_keras.config.presets import presets
-    from sit_keras.data.views import TwoViews
     from sit_keras.training.pretrainer import SiTPretrainer
 
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 32, 32, 3), dtype=np.uint8)

@@ -8,11 +8,11 @@ from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
 from sit_keras.cli.run_settings import define_settings, resolve, run_folder
 from sit_keras.cli.startup import start_tensorflow
-from sit_keras.config.execution import STRATEGIES, VIEWS_IN, Execution
+from sit_keras.config.execution import STRATEGIES, Execution
 from sit_keras.config.serialization import to_dict
 
 # How a run is carried out; it may be continued with other values.
-EXECUTION = ("strategy", "micro_batches", "views_in", "resume", "on_nan", "on_full_disk")
+EXECUTION = ("strategy", "micro_batches", "resume", "on_nan", "on_full_disk")
 
 
 def define(flags: Flags) -> None:
@@ -31,14 +31,6 @@ def define(flags: Flags) -> None:
         1,
         "Parts of a replica's batch that go through the network one after the other: a large "
         "batch with all its negatives in little memory, at the price of one more forward pass.",
-    )
-    flags.choice(
-        "views_in",
-        "auto",
-        VIEWS_IN,
-        "Where views are made: in the training step, on the device of the network; in the input "
-        "pipeline, on the CPU, beside it; auto: in the step where there is a GPU. The views are "
-        "the same.",
     )
     flags.switch(
         "resume", True, "Continue an unfinished run; --noresume refuses a folder that holds one."

@@ -6,7 +6,6 @@ from sit_keras.config.checks import check_choice
 from sit_keras.config.fields import check_at_least, normalize_fields
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
-VIEWS_IN = ("auto", "step", "pipeline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +18,6 @@ class Execution:
         strategy: str. `one` device; `mirrored` over the GPUs of this machine; `multiworker` over
             those of several; `auto`: mirrored where there are several GPUs.
         micro_batches: int. See `SiTPretrainer`.
-        views_in: str. Where views are made: in the training `step`, on the device of the network;
-            in the input `pipeline`, on the CPU, beside it; `auto`: in the step where there is a
-            GPU. The views are the same.
         resume: bool. Go on with an unfinished run in the folder; otherwise it is refused.
         on_nan: str. What a loss or gradient that is not finite does: `stop` the run, or `skip`.
             Either way it changes no weight.
@@ -30,7 +26,6 @@ class Execution:
 
     strategy: str = "auto"
     micro_batches: int = 1
-    views_in: str = "auto"
     resume: bool = True
     on_nan: str = "stop"
     on_full_disk: str = "stop"
@@ -38,7 +33,6 @@ class Execution:
     def __post_init__(self):
         normalize_fields(self)
         check_choice("strategy", self.strategy, STRATEGIES)
-        check_choice("views_in", self.views_in, VIEWS_IN)
         check_choice("on_nan", self.on_nan, ("stop", "skip"))
         check_choice("on_full_disk", self.on_full_disk, ("stop", "go_on"))
         check_at_least(self, 1, "micro_batches")

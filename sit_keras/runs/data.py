@@ -8,7 +8,7 @@ import tensorflow as tf
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images, step_views
+from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images
 from sit_keras.data.sources import load_source
 from sit_keras.data.splits import hold_out
 
@@ -70,38 +70,41 @@ class RunData:
         """Steps of an epoch; raises ValueError if there are too few images for one."""
         return steps_per_epoch(self.config, len(self.train))
 
-    def train_batches(
-        self, first: int, last: int, in_pipeline: bool = False, shard: Shard = WHOLE
-    ) -> tf.data.Dataset:
-        """Returns the training batches of steps `first` to `last` of the run.
+    def train_batches(self, first: int, last: int, shard: Shard = WHOLE) -> tf.data.Dataset:
+        """Returns the images of steps `first` to `last` of the run, see `step_images`.
 
         Args:
             first, last: int.
-            in_pipeline: bool. Make the views here, and not where the network runs.
             shard: Shard. The part of this process.
         """
-        batches = step_views if in_pipeline else step_images
-        return batches(self.train, self.two_views, self.config.batch_size, first, last, shard=shard)
+        batch_size = self.config.batch_size
+        return step_images(self.train, self.two_views, batch_size, first, last, shard=shard)
 
-    def validation_batches(
-        self, divisor: int, in_pipeline: bool = False, shard: Shard = WHOLE
-    ) -> tf.data.Dataset:
-        """Returns the same batches every epoch, of held-out images if there are enough of them.
+    def validation_batches(self, divisor: int, shard: Shard = WHOLE) -> tf.data.Dataset:
+        """Returns the same images every epoch, held-out ones if there are enough of them.
 
         Args:
             divisor: int. Divides the size of the batches.
-            in_pipeline, shard: as for `train_batches`.
+            shard: Shard. The part of this process.
         """
         enough = len(self.held_out) >= min(self.config.batch_size, MIN_VALIDATION_IMAGES)
         watched = self.held_out if enough else self.train
         batch_size = min(self.config.batch_size, len(watched))
         batch_size = max(batch_size // divisor, 1) * divisor
         steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
-        batches = step_views if in_pipeline else step_images
-        # Made anew each time: kept, the views of ten batches of the paper's fill seven gigabytes.
-        return batches(
+        return step_images(
             watched, self.validation_views, batch_size, 0, steps, shuffle=False, shard=shard
         )
+
+    def views(self, step: int) -> dict[str, tf.Tensor]:
+        """Returns the views of one step of the training, as the model makes them."""
+        (images,) = self.train_batches(step, step + 1)
+        return self.two_views(images, step)
+
+    def sample_of_validation(self, count: int) -> dict[str, tf.Tensor]:
+        """Returns the views of at most so many images of the validation."""
+        images = next(iter(self.validation_batches(1)))[:count]
+        return self.validation_views(images, 0)
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""

@@ -201,7 +201,7 @@ def _copies(pixels, batch):
 
 def _views(data, run_dir):
     """Plots the views of the first step, and yields whether they are finite."""
-    views = next(iter(data.train_batches(0, 1, in_pipeline=True)))
+    views = data.views(0)
     bad = [name for name in ("clean", "corrupted") if not np.isfinite(views[name]).all()]
     if bad:
         yield Finding("views", f"{', '.join(bad)} are not finite", True)
@@ -219,7 +219,7 @@ def _replicas(data, devices):
     batch = min(data.config.batch_size, MAX_BATCH) // 2 * 2
     if not batch:
         return Finding("replicas", "not compared: a batch of one image cannot be shared")
-    views = next(iter(data.train_batches(0, 1, in_pipeline=True)))
+    views = data.views(0)
     views = {name: value[:batch] for name, value in views.items()}
     one = _gradient(data.config, views, tf.distribute.OneDeviceStrategy(devices[0]))
     two = _gradient(data.config, views, tf.distribute.MirroredStrategy(devices))

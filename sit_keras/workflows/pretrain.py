@@ -135,8 +135,7 @@ def draw_batch(
     Returns:
         The views, as of `TwoViews`.
     """
-    data = RunData.load(config, data_dir, download)
-    return next(iter(data.train_batches(step, step + 1, in_pipeline=True)))
+    return RunData.load(config, data_dir, download).views(step)
 
 
 def _build(config, steps_per_epoch, micro_batches):
@@ -196,9 +195,6 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
         if start_step:
             print(f"Going on from step {start_step} of {run_dir}.")
     parts = strategy.num_replicas_in_sync * model.micro_batches
-    in_pipeline = execution.views_in == "pipeline" or (
-        execution.views_in == "auto" and not tf.config.list_logical_devices("GPU")
-    )
 
     position = guards.Position(start_step)
     stop = guards.StopOnSignal(checkpoints, position)
@@ -209,8 +205,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     if is_first:
         # No more images than the network is given at once in training.
         count = max(2, min(MAX_MEASURED, config.batch_size // parts))
-        validation = next(iter(data.validation_batches(parts, in_pipeline=True)))
-        sample = {name: value[:count] for name, value in validation.items()}
+        sample = data.sample_of_validation(count)
         followers += _measures(data, sample)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
@@ -218,7 +213,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
         followers.append(EpochReport(config.epochs))
     fit = multi_worker.fit if is_multi_worker(strategy) else _fit_with_keras
     model.stop_training = False
-    validation_of = functools.partial(data.validation_batches, parts, in_pipeline)
+    validation_of = functools.partial(data.validation_batches, parts)
     begin = time.monotonic()
     with stop.listening():
         # A run that was stopped within an epoch first takes that epoch's remaining steps.
@@ -227,7 +222,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
                 break
             fit(
                 model,
-                functools.partial(data.train_batches, first, last, in_pipeline),
+                functools.partial(data.train_batches, first, last),
                 validation_of if len(data.held_out) else None,
                 initial_epoch=first // steps,
                 epochs=-(-last // steps),

@@ -146,7 +146,6 @@ OUT_OF_RANGE = [
     (Execution, "micro_batches", 0, {}),
     (Execution, "micro_batches", -1, {}),
     (Execution, "on_nan", "go_on", {}),
-    (Execution, "views_in", "gpu", {}),
     (Execution, "on_full_disk", "skip", {}),
 ]
 
