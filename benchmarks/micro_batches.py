@@ -16,15 +16,14 @@ def measure(parts: int) -> None:
     import keras
     import numpy as np
     import tensorflow as tf
-    from sit_keras.data.views import TwoViews
 
-    from sit_keras.config.presets import presets
-    from sit_keras.training.pretrainer import SiTPretrainer
+    from sit_keras import SiTBackbone, SiTPretrainer
 
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 32, 32, 3), dtype=np.uint8)
-    views = TwoViews(32)(images, 0)
-    model = SiTPretrainer(presets()["native32"], micro_batches=parts)
+    backbone = SiTBackbone.from_preset("native32", load_weights=False)
+    model = SiTPretrainer(backbone, micro_batches=parts)
     model.compile(keras.optimizers.SGD(0.01))
+    views = model.make_views(images, tf.constant(0, tf.int64))
     step = tf.function(model.train_step)
     step.get_concrete_function(views)
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -125,6 +125,9 @@ class SiTBackbone(keras.Model):
         }
         super().__init__(images, outputs, name=name)
 
+        if dtype is not None:
+            self.dtype_policy = keras.dtype_policies.get(dtype)
+
         # === Config ===
         self.image_shape = image_shape
         self.patch_size = patch_size
@@ -150,7 +153,7 @@ class SiTBackbone(keras.Model):
             **self._arguments,
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "seed": self.seed,
-            "dtype": self.get_layer("norm").dtype_policy.name,
+            "dtype": self.dtype_policy.name,
             "name": self.name,
         }
 
