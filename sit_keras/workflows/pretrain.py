@@ -11,6 +11,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
@@ -144,6 +145,12 @@ def _build(config, steps_per_epoch, micro_batches):
         raise ValueError(
             f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
             f"{micro_batches} micro-batches each: use a multiple of {replicas * micro_batches}."
+        )
+    share = config.batch_size // replicas
+    if replicas > 1 and share % DONOR_GROUP and is_chief(tf.distribute.get_strategy()):
+        print(
+            f"Each device has {share} images of a batch, which is no multiple of {DONOR_GROUP}, so "
+            "blocks are replaced from other images than on one device."
         )
     with seeded(config.seed):
         backbone = SiTBackbone(
