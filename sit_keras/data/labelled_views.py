@@ -33,6 +33,11 @@ class AugmentedViews:
     config: FinetuneConfig
     preprocessing: PreprocessingConfig = PreprocessingConfig()
 
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.config.seed
+
     def crop(self, images: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Returns random crops (B, S, S, 3) float32 in [0, 1] of images (B, H, W, 3) uint8."""
         uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)[:, None]
@@ -56,7 +61,7 @@ class AugmentedViews:
             uniforms = self._uniforms(step, _ERASE, positions, sampling.ERASE_NUMBERS)
             box, active = sampling.erased_box(uniforms, self.image_size, config.erasing)
             pixels = self.image_size**2 * 3
-            bits = random_bits(config.seed, step, _NOISE, positions, (pixels + 1) // 2)
+            bits = random_bits(self.seed, step, _NOISE, positions, (pixels + 1) // 2)
             noise = tf.reshape(normal(bits)[:, :pixels], tf.shape(x))
             x = operations.fill_blocks(x, box[:, None], active[:, None], noise)
         return tf.ensure_shape(x, (None, self.image_size, self.image_size, 3))
@@ -75,7 +80,7 @@ class AugmentedViews:
         targets = (1.0 - smoothing) * targets + smoothing / targets.shape[1]
         if not (config.mixup or config.cutmix):
             return images, targets
-        bits = random_bits(config.seed, step, _MIX, tf.range(1), 5)[0]
+        bits = random_bits(self.seed, step, _MIX, tf.range(1), 5)[0]
         coin, *centre = tf.unstack(uniform(bits[:3]))
         cuts = coin < (0.5 if config.mixup and config.cutmix else float(config.cutmix > 0))
         concentration = tf.where(cuts, float(config.cutmix), float(config.mixup))
@@ -87,7 +92,7 @@ class AugmentedViews:
         return operations.mix(images, targets, weight, box)
 
     def _uniforms(self, step, stream, positions, count):
-        return uniform(random_bits(self.config.seed, step, stream, positions, count))
+        return uniform(random_bits(self.seed, step, stream, positions, count))
 
 
 def labelled_views(
@@ -104,11 +109,8 @@ def labelled_views(
         A dataset of pairs: views (B, S, S, 3) and targets (B, K), float32 both.
     """
     labels, num_classes = tf.constant(images.class_labels()), len(images.class_names)
-    seed = views.config.seed
-    rows_of = step_rows(len(images), batch_size, seed)
-    parts = step_parts(
-        images, views.crop_one, views.image_size, seed, batch_size, start_step, end_step
-    )
+    rows_of = step_rows(len(images), batch_size, views.seed)
+    parts = step_parts(images, views, batch_size, start_step, end_step)
     positions = tf.range(batch_size)
 
     def augment(step, first, items):

@@ -20,8 +20,15 @@ from sit_keras.models.preprocessing import ImagePreprocessing
 # wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
 _READ_SCALE = 4
 
-# (image (H, W, C), step, position in the global batch) -> crops of one size.
-CropOne = typing.Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+class Views(typing.Protocol):
+    """What a pipeline asks of views: `TwoViews`, or `AugmentedViews` for training with labels."""
+
+    image_size: int
+    seed: int
+
+    def crop_one(self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """Returns crops of one size of an image (H, W, C) at a position of the global batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +76,7 @@ def step_images(
     Raises:
         ValueError: if there are fewer images than one batch holds.
     """
-    parts = step_parts(
-        images, two_views.crop_one, two_views.image_size, two_views.seed, batch_size,
-        start_step, end_step, shuffle, shard,
-    )  # fmt: skip
+    parts = step_parts(images, two_views, batch_size, start_step, end_step, shuffle, shard)
     return map_plainly(parts, lambda step, first, items: items).prefetch(tf.data.AUTOTUNE)
 
 
@@ -94,10 +98,7 @@ def step_views(
     Returns:
         A dataset of the dicts of `TwoViews`.
     """
-    parts = step_parts(
-        images, two_views.crop_one, two_views.image_size, two_views.seed, batch_size,
-        start_step, end_step, shuffle, shard,
-    )  # fmt: skip
+    parts = step_parts(images, two_views, batch_size, start_step, end_step, shuffle, shard)
     make = tf.function(two_views, jit_compile=True, autograph=False)
     views = map_plainly(parts, lambda step, first, items: make(items, step, first))
     return views.prefetch(tf.data.AUTOTUNE)
@@ -105,9 +106,7 @@ def step_views(
 
 def step_parts(
     images: ImageSet,
-    crop_one: CropOne,
-    image_size: int,
-    seed: int,
+    views: Views,
     batch_size: int,
     start_step: int,
     end_step: int,
@@ -118,15 +117,13 @@ def step_parts(
 
     Args:
         images, batch_size, start_step, end_step, shuffle, shard: as for `step_images`.
-        crop_one: cuts images of mixed sizes to one size.
-        image_size: int. Side of the crops in pixels, for which files are read.
-        seed: int. Of the order of the images.
+        views: Views. Cuts images of mixed sizes to one size; its seed orders the images.
 
     Returns:
         A dataset of (step, position of the first image in the global batch, images or crops).
     """
     share = batch_size // shard.count
-    rows_of = step_rows(len(images), batch_size, seed, shuffle)
+    rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
     numbers = tf.data.Dataset.range(start_step * shard.local, end_step * shard.local)
 
     def place(number):
@@ -148,7 +145,7 @@ def step_parts(
         return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        return crop_one(read_tensor(path, image_size), step, position)
+        return views.crop_one(read_tensor(path, views.image_size), step, position)
 
     crops = map_plainly(places.flat_map(one_by_one), crop).batch(share, drop_remainder=True)
     parts = tf.data.Dataset.zip(places, crops)

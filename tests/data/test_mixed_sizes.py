@@ -54,6 +54,17 @@ def test_every_epoch_of_one_fit_sees_other_crops(random):
     assert (epochs[0] != epochs[1]).any() and (epochs[1] != epochs[2]).any()
 
 
+def test_a_model_is_fitted_on_images_of_one_size_and_on_crops_in_turn(random):
+    """Keras keeps the step that it has traced, which knows the rank of what came first."""
+    model, (_, dataset) = new_model(), photos(random)
+    images = random.integers(0, 256, (8, 20, 20, 3), dtype=np.uint8)
+    crops = pair_crops(dataset, model, batch_size=4)
+    for data in (images, crops, images):
+        model.fit(data, batch_size=4 if data is images else None, verbose=0)
+        assert np.isfinite(model.evaluate(images, verbose=0, return_dict=True)["loss"])
+    assert int(model.step) == 6
+
+
 def test_greyscale_photos_are_repeated_to_three_channels(random):
     model, (_, dataset) = new_model(), photos(random, channels=1)
     (batch, _) = pair_crops(dataset, model, batch_size=4)
