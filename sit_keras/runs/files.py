@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import typing
 
 import filelock
 import tensorflow as tf
 
+from sit_keras.config.files import make_own_folder, remove_unfinished, written_whole
 from sit_keras.config.serialization import from_dict, to_dict
 
 
@@ -24,10 +24,9 @@ def write_json(path: str | pathlib.Path, values: typing.Any) -> None:
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
-    aside = pathlib.Path(path).with_name(".writing")
-    # Names of files need not be text; what is not, is escaped.
-    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(aside, path)
+    with written_whole(path) as aside:
+        # Names of files need not be text; what is not, is escaped.
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def load_json(cls: type, path: str | pathlib.Path, extra: typing.Sequence[str] = ()) -> typing.Any:
@@ -40,7 +39,7 @@ def load_json(cls: type, path: str | pathlib.Path, extra: typing.Sequence[str] =
 def sole_run(run_dir: pathlib.Path) -> typing.Iterator[None]:
     """Makes the folder and keeps other processes out; the lock dies with the process."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_own_folder(run_dir)
         lock = filelock.FileLock(run_dir / ".lock", blocking=False)
         lock.acquire()
     except filelock.Timeout as error:
@@ -53,6 +52,7 @@ def sole_run(run_dir: pathlib.Path) -> typing.Iterator[None]:
             "with --run_dir."
         ) from error
     try:
+        remove_unfinished(run_dir)
         yield
     finally:
         lock.release()
