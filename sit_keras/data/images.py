@@ -15,11 +15,16 @@ class ImageSet:
         items: uint8 pixels (N, H, W, 3), or file paths (N,) as strings.
         labels: (N,) int. `NO_LABEL` (-1) marks an image without one.
         class_names: the names of classes 0, 1, ...
+        checksums: (N,) uint32 of the contents of the files, or None where they are not known.
+        value_range: the values of files of more than 8 bits that become black and white, or None,
+            see `sit_keras.data.reading.read_image`.
     """
 
     items: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
+    checksums: np.ndarray | None = None
+    value_range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -31,7 +36,10 @@ class ImageSet:
 
     def take(self, indices: np.ndarray) -> "ImageSet":
         """Returns the images at `indices`, in that order."""
-        return dataclasses.replace(self, items=self.items[indices], labels=self.labels[indices])
+        checksums = None if self.checksums is None else self.checksums[indices]
+        return dataclasses.replace(
+            self, items=self.items[indices], labels=self.labels[indices], checksums=checksums
+        )
 
     def labelled(self) -> "ImageSet":
         """Returns the images that have a label."""
