@@ -1,70 +1,12 @@
-"""Runs that are killed again and again, and runs of many steps."""
+"""The memory of a run of many steps."""
 
 import os
-import random as chance
 import subprocess
 import sys
-import time
 
 import pytest
 
-from sit_keras.models.backbone import SiTBackbone
-
-RUN = """
-import sys
-from sit_keras import pretrain, run_config
-sizes = dict(
-    image_size=8, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16,
-    drop_path_rate=0.2, projection_dim=8,
-)
-config = run_config(
-    "digits", sizes, epochs=20, batch_size=64, steps_per_epoch=4, warmup_epochs=1, sheet_every=2,
-)
-pretrain(config, sys.argv[1])
-"""
-KILLS = 2
-
 pytestmark = pytest.mark.slow
-
-
-def start(run_dir):
-    command = [sys.executable, "-c", RUN, run_dir]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def a_moment_of_saving(run_dir):
-    """Waits until a checkpoint is half written; the process began by removing older halves."""
-    while not any("temp" in path.name for path in (run_dir / "checkpoints").iterdir()):
-        pass
-
-
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
-    """By kill -9 at random moments, every other one within a save; equal to the bit."""
-    with start(tmp_path / "whole") as whole:
-        assert whole.wait(300) == 0, whole.stderr.read()[-3000:]
-    moments = chance.Random(0)
-    for kill in range(KILLS):
-        with start(tmp_path / "killed") as process:
-            epochs = (line for line in process.stdout if line.startswith("epoch"))
-            for _ in range(moments.randint(1, 3)):
-                reached = next(epochs)
-            time.sleep(moments.uniform(0, 0.4))
-            if kill % 2:
-                a_moment_of_saving(tmp_path / "killed")
-            process.kill()
-    assert not reached.startswith("epoch 20/")
-    with start(tmp_path / "killed") as process:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
-    assert "Going on from step" in output and "epoch 20/20" in output
-    assert not list((tmp_path / "killed" / "checkpoints").glob("*temp*"))
-    whole, killed = (
-        SiTBackbone.from_preset(tmp_path / name).get_weights() for name in ("whole", "killed")
-    )
-    assert all((a == b).all() for a, b in zip(whole, killed, strict=True))
-    logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "killed")]
-    assert logs[0] == logs[1]  # each epoch once, and every number the same
-
 
 SOAK = """
 import os, sys
