@@ -234,6 +234,6 @@ def eval_batches(
     else:
         batches = map_plainly(
             dataset,
-            lambda row: prepare(read_tensor(items[row], image_size, images.value_range)[None])[0],
+            lambda row: prepare(read(items[row])[None])[0],
         ).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

@@ -35,6 +35,10 @@ _UPRIGHT = {
 }
 SEVERAL_FRAMES = "only the first of several frames is read"
 
+# The C library keeps freed blocks of up to 32 MiB for itself, a heap for each thread: with Pillow's
+# own size of 16 MiB, the pixels of large images would not be given back.
+Image.core.set_block_size(64 * 2**20)
+
 # They name no file; what a reader should know is said by this file. Threads share the filters of
 # warnings, so they cannot be set for single calls.
 warnings.filterwarnings("ignore", module=r"PIL\.")
