@@ -46,8 +46,8 @@ def kinds():
             np.tile(np.arange(13_000, dtype=np.uint16) * 5, (13_000, 1))
         ).save(p, compress_level=1),
         "lzw.tif": lambda p: square().save(p, compression="tiff_lzw"),
-        "large.webp": lambda p: photo(8_000, 8_000).save(p, quality=80, method=0),
-        "large.avif": lambda p: photo(8_000, 8_000).save(p, quality=60, speed=10),
+        "large.webp": lambda p: photo(7_500, 7_500).save(p, quality=80, method=0),
+        "large.avif": lambda p: photo(7_500, 7_500).save(p, quality=60, speed=10),
     }
 
 

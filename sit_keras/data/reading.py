@@ -17,9 +17,9 @@ from sit_keras.data.image_formats import why_not as why_not
 from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
 
 # Decoding may take this many bytes, unless all pixels of the file are asked for.
-MOST_MEMORY = 2**30
-# What decoding takes for each byte of decoded pixels, where it is more than these (measured).
-_COPIES = {"WEBP": 4, "AVIF": 4, "HEIF": 4, "PPM": 3, "GIF": 2, "TGA": 2}
+MOST_MEMORY = 960 * 2**20
+# How many times the decoded pixels decoding takes, where it is more than once (measured).
+_COPIES = {"WEBP": 4, "AVIF": 3, "HEIF": 3, "PPM": 3}
 
 # Tags of TIFF, and the number that starts one of more than 4 GB.
 _ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _BIG_TIFF = 274, 278, 322, 323, 43
