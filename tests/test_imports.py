@@ -27,6 +27,7 @@ OPTIONAL = {
     "absl": {"cli", "data", "training", "runs", "serving", "evaluation", "workflows", "convert"},
     "grpc": {"serving"},
     "huggingface_hub": {"models"},
+    "pi_heif": {"data"},
     "keras_tuner": {"workflows"},
     "safetensors": {"convert"},
     "tensorflow_datasets": {"data"},

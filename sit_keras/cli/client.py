@@ -2,6 +2,7 @@
 
 from sit_keras.cli.command import Argument, Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_value_range, read_value_range
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.extras import import_package
 
@@ -23,9 +24,11 @@ def define(flags: Flags) -> None:
     flags.switch(
         "grpc", False, 'Ask by gRPC instead of REST; needs pip install "sit-keras[serving]".'
     )
+    define_value_range(flags)
 
 
 def run(options: Options) -> None:
+    value_range = read_value_range(options)
     if options.grpc:
         import_package("grpc")
         import_package("tensorflow_serving")
@@ -40,6 +43,7 @@ def run(options: Options) -> None:
         classes=options.classes,
         neighbours=options.neighbours,
         output=options.output,
+        value_range=value_range,
     )
 
 

@@ -2,7 +2,7 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_data
+from sit_keras.cli.run_settings import define_data, define_value_range, read_value_range
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, FEATURES, PROTOCOLS, QUICK, TABLES
 from sit_keras.config.presets import presets
@@ -11,6 +11,7 @@ from sit_keras.config.serialization import assignments
 TABLE_ONLY = ("preset", "seeds", "runs_dir", "pretraining")
 RUN_ONLY = (
     "run", "protocol", "image_size", "features", "k", "fraction", "per_class", "scratch", "seed",
+    "value_range",
 )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def define(flags: Flags) -> None:
     flags.integer("per_class", None, "Learn from so many labelled images of each class only.")
     flags.switch("scratch", False, "Evaluate the same network with new weights.")
     flags.integer("seed", 0, "Seed of the validation split, the chosen labels and the sampling.")
+    define_value_range(flags, usually="that of the run")
     flags.group("Evaluation of a run, and tables")
     flags.repeated(
         "training",
@@ -125,6 +127,7 @@ def evaluate_run(options: Options) -> None:
         )
     k = whole_numbers("k", options.k, 1)
     training = assignments(options.training)
+    value_range = read_value_range(options)
     start_tensorflow()
     from sit_keras.workflows.evaluate import evaluate
 
@@ -143,6 +146,7 @@ def evaluate_run(options: Options) -> None:
         scratch=options.scratch,
         training=training,
         seed=options.seed,
+        value_range=value_range,
     )
 
 

@@ -2,6 +2,7 @@
 
 from sit_keras.cli.command import Argument, Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_value_range, read_value_range
 from sit_keras.cli.startup import start_tensorflow
 
 
@@ -20,9 +21,11 @@ def define(flags: Flags) -> None:
         "A new folder for upright copies; the originals stay as they are.",
         value="FOLDER",
     )
+    define_value_range(flags)
 
 
 def run(options: Options) -> None:
+    value_range = read_value_range(options)
     start_tensorflow()
     from sit_keras.workflows.orient import orient
 
@@ -31,6 +34,7 @@ def run(options: Options) -> None:
         model=options.model,
         confidence=options.confidence,
         write=options.write,
+        value_range=value_range,
     )
     for each in found:
         print(f"{each['confidence']:7.1%}  turn by {each['turn']:3}  {each['path']}")

@@ -2,6 +2,7 @@
 
 from sit_keras.cli.command import Argument, Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_value_range, read_value_range
 from sit_keras.cli.startup import start_tensorflow
 
 
@@ -16,13 +17,18 @@ def define(flags: Flags) -> None:
     flags.string(
         "sheet", None, "A PNG file of the 12 worst beside their reconstructions.", value="FILE"
     )
+    define_value_range(flags)
 
 
 def run(options: Options) -> None:
+    value_range = read_value_range(options)
     start_tensorflow()
     from sit_keras.workflows.outliers import outliers
 
-    for each in outliers(folder=options.folder, model=options.model, sheet=options.sheet):
+    ranking = outliers(
+        folder=options.folder, model=options.model, sheet=options.sheet, value_range=value_range
+    )
+    for each in ranking:
         print(f"{each['error']:.4f}  {each['path']}")
     if options.sheet:
         print(f"Sheet: {options.sheet}")

@@ -14,7 +14,8 @@ NETWORK = ("image_size", "patch_size")
 SETTINGS = (
     "epochs", "batch_size", "steps_per_epoch", "learning_rate", "min_learning_rate",
     "warmup_epochs", "weight_decay", "clip_norm", "tasks", "weighting", "task_weights",
-    "temperature", "negatives", "precision", "holdout", "sheet_every", "strict", "seed",
+    "temperature", "negatives", "precision", "holdout", "sheet_every", "strict",
+    "value_range", "seed",
 )  # fmt: skip
 
 
@@ -30,6 +31,29 @@ def define_data(flags: Flags) -> None:
     flags.switch(
         "download", False, "Download and prepare a missing data set. Off, no network is used."
     )
+
+
+def define_value_range(flags: Flags, usually: str | None = None) -> None:
+    """Defines which values of image files become black and white."""
+    flags.string(
+        "value_range",
+        None,
+        "Values of files of more than 8 bits that become black and white, such as 0,4095 for 12 "
+        "bits. Files that need it say so.",
+        value="LOW,HIGH",
+        usually=usually,
+    )
+
+
+def read_value_range(options: Options) -> tuple[float, float] | None:
+    """Returns the values that become black and white, or None where the flag is not given.
+
+    Raises:
+        ValueError: for anything but two numbers, the lower one first.
+    """
+    if options.value_range is None:
+        return None
+    return changed(RunConfig(), {"value_range": options.value_range}).value_range
 
 
 def define_settings(flags: Flags) -> None:
@@ -96,6 +120,7 @@ def define_settings(flags: Flags) -> None:
     number("holdout", "Share of the training images kept for validation.")
     integer("sheet_every", "Epochs between two sheets of reconstructions.")
     flags.switch("strict", None, "Refuse a folder with unreadable images instead of skipping them.")
+    define_value_range(flags)
     integer("seed", "Seed of everything random.")
     flags.repeated(
         "set",

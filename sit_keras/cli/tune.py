@@ -2,7 +2,7 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_data
+from sit_keras.cli.run_settings import define_data, define_value_range
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import STRATEGIES, Execution
@@ -30,6 +30,7 @@ def define(flags: Flags) -> None:
         "set",
         "A setting in which all trials differ from the preset, such as epochs=20; see RunConfig.",
     )
+    define_value_range(flags)
     define_data(flags)
     flags.group("Search")
     flags.choice(
@@ -58,7 +59,9 @@ def define(flags: Flags) -> None:
 
 def run(options: Options) -> None:
     preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
-    config = changed(run_config(preset, dataset=options.dataset), assignments(options.set))
+    given = {"value_range": options.value_range} if options.value_range else {}
+    config = run_config(preset, dataset=options.dataset)
+    config = changed(config, given | assignments(options.set))
     start_tensorflow()
     from sit_keras.runs.folder import folder_name
     from sit_keras.workflows.tune import tune

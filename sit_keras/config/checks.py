@@ -1,5 +1,6 @@
 """Checks that several settings share. Standard library only."""
 
+import math
 import typing
 
 TASKS = ("reconstruction", "rotation", "contrastive")
@@ -50,6 +51,19 @@ def check_weighting(
     require(
         all(0 <= weight < float("inf") for weight in task_weights) and any(task_weights),
         f"task_weights must be 0 or above, and one of them positive, received {task_weights}.",
+    )
+
+
+def check_value_range(value_range: tuple[float, float] | None) -> None:
+    """Raises ValueError unless the values that become black and white are such, or None."""
+    if value_range is None:
+        return
+    require(
+        len(value_range) == 2
+        and all(math.isfinite(value) for value in value_range)
+        and value_range[0] < value_range[1],
+        "value_range must be two finite numbers, the lower one first, such as (0, 4095); received "
+        f"{tuple(value_range)}.",
     )
 
 

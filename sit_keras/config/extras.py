@@ -10,6 +10,7 @@ EXTRAS = {
     "importlib_resources": ("importlib_resources", "data"),
     "tensorflow_serving": ("tensorflow-serving-api", "serving"),
     "grpc": ("grpcio", "serving"),
+    "pi_heif": ("pi-heif", "heic"),
     "torch": ("torch", "torch"),
     "safetensors": ("safetensors", "torch"),
     "jax": ("jax", "jax"),

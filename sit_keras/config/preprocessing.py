@@ -22,7 +22,8 @@ class PreprocessingConfig:
             224 / 256). Pre-training takes random crops instead.
         mean, std: one float a channel. Subtracted from, and divided into, pixels in [0, 1].
         value_range: (low, high). What black and white are in the images that come in. Keras' own
-            layers and `image_dataset_from_directory` use (0, 255), and so does uint8.
+            layers and `image_dataset_from_directory` use (0, 255), and so does uint8. Image files
+            are always read as that; `RunConfig.value_range` says how, for more than 8 bits.
     """
 
     crop: float = 0.875

@@ -7,6 +7,7 @@ from sit_keras.config.checks import (
     check_batch,
     check_choice,
     check_tasks,
+    check_value_range,
     check_weighting,
     require,
 )
@@ -104,6 +105,9 @@ class RunConfig:
         holdout: float. Share of the training split kept for validation and nearest neighbours.
         sheet_every: int. Epochs between two sheets of reconstructions.
         strict: bool. Refuse a folder with unreadable images instead of skipping them.
+        value_range: (low, high) or None. Values of files of more than 8 bits that become black and
+            white, where the files do not say so. (`PreprocessingConfig.value_range` is that of the
+            arrays that a model is given, and files are read as 0 to 255.)
         seed: int in [0, 2**32 - 2].
     """
 
@@ -131,6 +135,7 @@ class RunConfig:
     holdout: float = 0.05
     sheet_every: int = 10
     strict: bool = False
+    value_range: tuple[float, float] | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -145,6 +150,7 @@ class RunConfig:
         check_batch(self.batch_size, self.tasks)
         check_at_least(self, 1, "steps_per_epoch", "sheet_every")
         check_positive(self, "temperature", "clip_norm")
+        check_value_range(self.value_range)
         require(0 <= self.holdout < 1, f"holdout must lie in [0, 1), received {self.holdout}.")
 
     @property

@@ -7,16 +7,16 @@ import pathlib
 import numpy as np
 from absl import logging
 
+from sit_keras.data.image_formats import EXTENSIONS
 from sit_keras.data.images import NO_LABEL, ImageSet
-from sit_keras.data.reading import read_image
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
+from sit_keras.data.reading import check_image
 
 TEST_FOLDERS = ("test", "val", "validation")
 
 
-def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageSet | None]:
+def load_folder(
+    path: str | os.PathLike, strict: bool, value_range: tuple[float, float] | None = None
+) -> tuple[ImageSet, ImageSet | None]:
     """Finds the images under a folder and checks that each can be read.
 
     `PATH/train` and `PATH/val` (or `test`, `validation`) are taken as splits if they are there.
@@ -26,6 +26,7 @@ def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageS
     Args:
         path: the folder.
         strict: bool. Refuse broken files instead of naming and skipping them.
+        value_range: as for `sit_keras.data.reading.read_image`.
 
     Returns:
         The training images, and the test images or None.
@@ -34,17 +35,17 @@ def load_folder(path: str | os.PathLike, strict: bool) -> tuple[ImageSet, ImageS
         ValueError: if the folder is missing, holds no image, or (strict) holds a broken one.
     """
     train_root, test_root = _split_folders(path)
-    train = _load_split(train_root, _class_folders(train_root), strict)
+    train = _load_split(train_root, _class_folders(train_root), strict, value_range)
     if test_root is None:
         return train, None
     if not train.class_names:
-        return train, _load_split(test_root, (), strict)
+        return train, _load_split(test_root, (), strict, value_range)
     if _class_folders(test_root) != train.class_names:
         raise ValueError(
             f"The classes of {test_root} ({', '.join(_class_folders(test_root)) or 'none'}) are "
             f"not those of {train_root} ({', '.join(train.class_names)}): use the same sub-folders."
         )
-    return train, _load_split(test_root, train.class_names, strict)
+    return train, _load_split(test_root, train.class_names, strict, value_range)
 
 
 def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -98,11 +99,13 @@ def _class_folders(root: pathlib.Path) -> tuple[str, ...]:
     return tuple(sorted(names)) if is_labelled else ()
 
 
-def _load_split(root: pathlib.Path, class_names: tuple[str, ...], strict: bool) -> ImageSet:
+def _load_split(
+    root: pathlib.Path, class_names: tuple[str, ...], strict: bool, value_range
+) -> ImageSet:
     files = _image_files(root)
     if not files:
         raise _no_image(root)
-    broken = _find_broken(files)
+    broken = _find_broken(files, value_range)
     if broken:
         listing = "\n".join(f"  {file}: {reason}" for file, reason in list(broken.items())[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
@@ -115,19 +118,24 @@ def _load_split(root: pathlib.Path, class_names: tuple[str, ...], strict: bool) 
     good = [file for file in files if file not in broken]
     index = {name: i for i, name in enumerate(class_names)}
     labels = [index.get(file.relative_to(root).parts[0], NO_LABEL) for file in good]
-    return ImageSet(np.array([str(file) for file in good]), np.array(labels), class_names)
+    return ImageSet(
+        np.array([str(file) for file in good]),
+        np.array(labels),
+        class_names,
+        value_range=value_range,
+    )
 
 
-def _find_broken(files: list[pathlib.Path]) -> dict[pathlib.Path, str]:
+def _find_broken(files: list[pathlib.Path], value_range) -> dict[pathlib.Path, str]:
     """Decodes every file once, since a truncated one only shows at its end."""
 
     from tqdm import tqdm  # which the client goes without
 
     def reason(file):
         try:
-            read_image(file)
+            check_image(file, value_range)
         except OSError as error:
-            return str(error)
+            return str(error).removeprefix(f"{file}: ")
         return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -145,7 +145,9 @@ def step_parts(
         return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        return views.crop_one(read_tensor(path, views.image_size), step, position)
+        return views.crop_one(
+            read_tensor(path, views.image_size, images.value_range), step, position
+        )
 
     crops = map_plainly(places.flat_map(one_by_one), crop).batch(share, drop_remainder=True)
     parts = tf.data.Dataset.zip(places, crops)
@@ -190,11 +192,15 @@ def count_steps(num_images: int, batch_size: int) -> int:
     return num_images // batch_size
 
 
-def read_tensor(path: tf.Tensor, image_size: int) -> tf.Tensor:
+def read_tensor(
+    path: tf.Tensor, image_size: int, value_range: tuple[float, float] | None
+) -> tf.Tensor:
     """Reads a file inside of tf.data for views of `image_size` pixels: (H, W, 3) uint8."""
-    image = tf.numpy_function(
-        lambda p: read_image(os.fsdecode(p), _READ_SCALE * image_size), [path], tf.uint8
-    )
+
+    def read(path):
+        return read_image(os.fsdecode(path), _READ_SCALE * image_size, value_range)
+
+    image = tf.numpy_function(read, [path], tf.uint8)
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -216,7 +222,9 @@ def eval_batches(
     def prepare(batch):
         return preprocessing.normalize(preprocessing.centre(unit_pixels(batch)))
 
-    image_size = max(preprocessing.image_shape[:2])
+    def read(path):
+        return read_tensor(path, max(preprocessing.image_shape[:2]), images.value_range)
+
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = tf.constant(images.items)
     if images.in_memory:
@@ -225,6 +233,7 @@ def eval_batches(
         )
     else:
         batches = map_plainly(
-            dataset, lambda row: prepare(read_tensor(items[row], image_size)[None])[0]
+            dataset,
+            lambda row: prepare(read(items[row])[None])[0],
         ).batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

@@ -1,45 +1,232 @@
-"""Reads one image file of any format and mode."""
+"""Reads one image file of any format and mode, or finds out for little whether it can be read."""
 
+import contextlib
 import os
+import stat
+import typing
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+
+from sit_keras.data.decoding_budget import BUDGET
+from sit_keras.data.image_formats import EXTENSIONS as EXTENSIONS
+from sit_keras.data.image_formats import OTHER_IMAGES as OTHER_IMAGES
+from sit_keras.data.image_formats import readable_formats
+from sit_keras.data.image_formats import why_not as why_not
+from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
+
+# Decoding may take this many bytes, unless all pixels of the file are asked for.
+MOST_MEMORY = 960 * 2**20
+# How many times the decoded pixels decoding takes, where it is more than once (measured).
+_COPIES = {"WEBP": 4, "AVIF": 3, "HEIF": 3, "PPM": 3}
+
+# Tags of TIFF, and the number that starts one of more than 4 GB.
+_ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _BIG_TIFF = 274, 278, 322, 323, 43
+# What sets an image upright that was stored in one of these ways.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SEVERAL_FRAMES = "only the first of several frames is read"
+
+# The C library keeps freed blocks of up to 32 MiB for itself, a heap for each thread: with Pillow's
+# own size of 16 MiB, the pixels of large images would not be given back.
+Image.core.set_block_size(64 * 2**20)
+
+# They name no file; what a reader should know is said by this file. Threads share the filters of
+# warnings, so they cannot be set for single calls.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(path: str | os.PathLike, enough: int | None = None) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, enough: int | None = None, value_range: Range | None = None
+) -> np.ndarray:
     """Reads an image file of any mode as upright RGB.
 
     The EXIF orientation is applied (the rotation task would otherwise learn from sideways photos),
-    transparency is laid over white, 16-bit greys are scaled down, animations give their first
-    frame.
+    transparency is laid over white, animations give their first frame, and values of more than 8
+    bits are scaled by the rule of `sit_keras.data.pixel_values`.
 
     Args:
         path: the file.
         enough: int or None. A short side in pixels that suffices: a larger image is read at a whole
             fraction of its size, but never below it.
+        value_range: (low, high) or None. Which values become black and white in files of more than
+            8 bits; others are not concerned. (`PreprocessingConfig.value_range` is another thing:
+            the range of the arrays that a model is given.)
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        OSError: if the file is missing, truncated or no image.
+        OSError: if the file is missing, truncated, too large or no image, or nothing says what its
+            values mean; in a sentence that names the file.
     """
+    with _naming(path), _opened(path) as file:
+        values = PixelValues.of(file)
+        with _decoded(file, enough):
+            limits = values.range_in(file, value_range)
+            pixels = _rgb(file, values, limits, enough)
+            method = _UPRIGHT.get(_orientation(file))
+    if method is None:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).transpose(method))
+
+
+def check_image(path: str | os.PathLike, value_range: Range | None = None) -> str:
+    """Finds out whether a file can be read, for as little work as that takes.
+
+    Args:
+        path, value_range: as for `read_image`.
+
+    Returns:
+        What people should know of how it is read, which is the same text for files that are read in
+        the same way; empty where there is nothing to say.
+
+    Raises:
+        OSError: as `read_image`.
+    """
+    with _naming(path), _opened(path) as file:
+        values = PixelValues.of(file)
+        notes = [SEVERAL_FRAMES] if _has_several_frames(file) else []
+        with _decoded(file, enough=1):
+            notes.append(values.note(values.range_in(file, value_range)))
+    return "; ".join(filter(None, notes))
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Whatever goes wrong with a file becomes an OSError that names it."""
     try:
-        with Image.open(path) as file:
-            if enough is not None:
-                file.draft(None, (enough, enough))  # a JPEG decodes to 1/2, 1/4 or 1/8 for less
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):
-                grey = np.asarray(image, dtype=np.float32) / 257.0
-                image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            image = image.convert("RGB")
-            if enough is not None and min(image.size) >= 2 * enough:
-                image = image.reduce(min(image.size) // enough)
-            return np.asarray(image)
-    except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow reports some broken files so.
-        raise OSError(f"{path}: {error}") from error
+        yield
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise OSError(f"{os.fspath(path)}: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is too little memory to decode it"
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is no image of a kind that is read, or it is damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")
+
+
+@contextlib.contextmanager
+def _opened(path) -> typing.Iterator[Image.Image]:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+        raise ValueError("it is not a regular file")
+    # Given the path, Pillow maps some files, and the process would end with one that is cut short.
+    with open(path, "rb") as stream:
+        try:
+            file = Image.open(stream, formats=readable_formats())
+        except UnidentifiedImageError:
+            _explain_tiff(stream)
+            raise
+        with file:
+            if not file.width * file.height:
+                raise ValueError("it has no pixels")
+            yield file
+
+
+def _explain_tiff(stream):
+    """Raises UnclearValues for a TIFF that Pillow does not know for its number of channels."""
+    stream.seek(0)
+    start = stream.read(8)
+    if start[:4] not in TiffImagePlugin.PREFIXES:
+        return
+    start += stream.read(8) if start[2] == _BIG_TIFF else b""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+    stream.seek(tags.next)
+    tags.load(stream)
+    check_channels(tags)
+
+
+@contextlib.contextmanager
+def _decoded(file, enough):
+    """Decodes the pixels of an opened file, of as many files at a time as there is memory for."""
+    whole = file.width * file.height
+    if enough is not None:
+        file.draft(None, (enough, enough))  # a JPEG decodes to 1/2, 1/4 or 1/8 for less
+    cost = _memory(file, whole)
+    if enough is not None and cost > MOST_MEMORY:
+        raise ValueError(
+            f"to decode its {file.width:,} x {file.height:,} pixels would take {cost / 1e9:.1f} GB "
+            f"of memory, of which {MOST_MEMORY / 1e9:.1f} may be used: make it smaller"
+        )
+    if not isinstance(file.info.get("xmp", b""), bytes):
+        del file.info["xmp"]  # a TIFF with a text there could not be decoded
+    with BUDGET.share(cost):
+        try:
+            file.load()
+            yield
+        finally:
+            file.close()  # frees the pixels before the next file is decoded
+
+
+def _memory(file, whole: int) -> int:
+    """About how many bytes decoding takes.
+
+    Args:
+        file: opened, in the size in which it will be decoded.
+        whole: int. The number of pixels in the file.
+    """
+    pixels = file.width * file.height
+    size = pixels * (1 if file.mode in ("1", "L", "P") else 2 if "16" in file.mode else 4)
+    layers = getattr(file, "layer", None)
+    if layers:  # a JPEG of several scans keeps 16 bits for each coefficient of its full size
+        largest = max(down for _, down, _, _ in layers) * max(across for _, _, across, _ in layers)
+        samples = sum(down * across for _, down, across, _ in layers)
+        return size + 2 * whole * samples // max(largest, 1)
+    if file.format == "TIFF":  # besides the pixels, one strip or tile of them
+        block = (
+            file.tag_v2.get(_TILE_WIDTH, file.width),
+            file.tag_v2.get(_TILE_LENGTH, file.tag_v2.get(_ROWS_PER_STRIP, file.height)),
+        )
+        return size + size * min(block[0] * block[1], pixels) // pixels
+    return size * _COPIES.get(file.format, 1)
+
+
+def _rgb(file, values, limits, enough) -> np.ndarray:
+    """The pixels of a decoded image, (H, W, 3) uint8, at a whole fraction of its size."""
+    shortest = min(file.size)
+    step = shortest // enough if enough is not None and shortest >= 2 * enough else 1
+    pixels = np.empty((-(-file.height // step), -(-file.width // step), 3), np.uint8)
+    top = 0
+    for band in bands_of(file, step):
+        band = _without_transparency(band) if values.kind != "grey" else values.grey(band, limits)
+        band = band.convert("RGB")
+        rows = np.asarray(band.reduce(step) if step > 1 else band)
+        pixels[top : top + len(rows)] = rows
+        top += len(rows)
+    return pixels
+
+
+def _without_transparency(image):
+    """Lays an image over white."""
+    if not image.has_transparency_data:
+        return image
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _orientation(file) -> int:
+    """How the pixels of a decoded file are stored; 1, upright, where that cannot be read."""
+    with contextlib.suppress(Exception):  # odd metadata are not the fault of the pixels
+        return int(file.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _has_several_frames(file) -> bool:
+    """Whether an opened file is an animation or a stack; a second picture of a camera is not."""
+    with contextlib.suppress(Exception):  # what is wrong beyond the first frame does not matter
+        return file.format != "MPO" and bool(getattr(file, "is_animated", False))
+    return False

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from sit_keras.config.checks import check_value_range
 from sit_keras.config.extras import import_package
 from sit_keras.data.folder import count_images, load_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
@@ -44,6 +45,7 @@ def load_source(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     strict: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Source:
     """Loads a data set by its name.
 
@@ -53,15 +55,18 @@ def load_source(
         download: bool. Let TFDS download and prepare what is missing. Off, the network is never
             touched.
         strict: bool. For folders, refuse unreadable images instead of skipping them.
+        value_range: (low, high) or None. For folders, which values become black and white in files
+            of more than 8 bits, see `sit_keras.data.reading.read_image`.
 
     Raises:
         ValueError: for an unknown name, or data that are not there.
         MissingPackage: if TensorFlow Datasets is needed and not installed.
     """
+    check_value_range(value_range)
     if name == "digits":
         return _load_digits()
     if name.startswith("folder:"):
-        train, test = load_folder(name.removeprefix("folder:"), strict)
+        train, test = load_folder(name.removeprefix("folder:"), strict, value_range)
         return Source(name, train, test)
     builder = _prepared_builder(name, data_dir, download)
     train = _concatenate([_read_split(builder, split) for split in TFDS_SPLITS[name]])

@@ -42,7 +42,7 @@ class RunData:
         Raises:
             ValueError: as there, and for settings that these images cannot train.
         """
-        source = load_source(config.dataset, data_dir, download, config.strict)
+        source = load_source(config.dataset, data_dir, download, config.strict, config.value_range)
         train, held_out = hold_out(source.train, config.holdout, config.seed)
         data = cls(config, train, held_out, source.test)
         _ = data.two_views, data.steps_per_epoch  # whatever they refuse, before anything is written

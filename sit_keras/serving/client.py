@@ -25,7 +25,7 @@ BATCH = 32
 Outputs = dict[str, np.ndarray]
 
 
-def image_bytes(path: str | os.PathLike) -> bytes:
+def image_bytes(path: str | os.PathLike, value_range: tuple[float, float] | None = None) -> bytes:
     """Returns a file as a server takes it: as it is, or turned upright, converted and made smaller.
 
     Raises:
@@ -39,7 +39,7 @@ def image_bytes(path: str | os.PathLike) -> bytes:
             data = pathlib.Path(path).read_bytes()
             if len(data) <= limits.MAX_BYTES:
                 return data
-    image = Image.fromarray(read_image(path, enough=1024))
+    image = Image.fromarray(read_image(path, 1024, value_range))
     image.thumbnail((2048, 2048))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -125,6 +125,7 @@ def ask_server(
     classes: bool = False,
     neighbours: int | None = None,
     output: str | os.PathLike | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Outputs:
     """Sends images to a server and prints its answers.
 
@@ -137,6 +138,7 @@ def ask_server(
         classes: bool. Print classes instead of the first numbers of the embeddings.
         neighbours: int or None. Print so many of the images most alike instead.
         output: a `.npz` file for the embeddings, or None.
+        value_range: as for `sit_keras.data.load_source`.
 
     Returns:
         Arrays by the name of the output, one row for each image that could be read.
@@ -154,7 +156,7 @@ def ask_server(
     def readable():
         for path in (file for each in images for file in _files(pathlib.Path(each))):
             try:
-                data = image_bytes(path)
+                data = image_bytes(path, value_range)
             except (OSError, Image.DecompressionBombError) as error:
                 print(f"{path} cannot be read: {error}", file=sys.stderr)
             else:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sit_keras.config.checks import check_value_range
 from sit_keras.data.folder import find_images
 from sit_keras.data.reading import read_image
 
@@ -30,7 +31,11 @@ class Answer:
 
 
 def ask(
-    version: str | os.PathLike, signature: str, folder: str | os.PathLike, enough: int = 512
+    version: str | os.PathLike,
+    signature: str,
+    folder: str | os.PathLike,
+    enough: int = 512,
+    value_range: tuple[float, float] | None = None,
 ) -> typing.Iterator[Answer]:
     """Yields the outputs of a signature for each image in a folder, and shows the progress.
 
@@ -39,10 +44,12 @@ def ask(
         signature: str. One that takes `images`.
         folder: the images, at any depth. Files that cannot be read are named and left out.
         enough: int. A short side in pixels that suffices, see `read_image`.
+        value_range: as for `read_image`.
 
     Raises:
         ValueError: if there is no such export, signature or image.
     """
+    check_value_range(value_range)
     if not (pathlib.Path(version) / "saved_model.pb").is_file():
         raise ValueError(f"No exported model in {version}: give a version, such as exports/NAME/1.")
     functions = tf.saved_model.load(os.fspath(version)).signatures
@@ -55,9 +62,9 @@ def ask(
     bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stderr.isatty()))
     for done, path in enumerate(files, 1):
         try:
-            image = read_image(path, enough)
+            image = read_image(path, enough, value_range)
         except OSError as error:
-            print(f"{path} cannot be read: {error}", file=sys.stderr)
+            print(f"Cannot be read: {error}", file=sys.stderr)
         else:
             images = tf.constant(image[None], tf.float32) / 255.0
             outputs = functions[signature](images=images)

@@ -44,6 +44,7 @@ def evaluate(
     scratch: bool = False,
     training: dict | None = None,
     seed: int = 0,
+    value_range: tuple[float, float] | None = None,
 ) -> dict:
     """Evaluates an encoder, prints the results, and writes `results.json` and pictures.
 
@@ -67,6 +68,7 @@ def evaluate(
             as for `sit_keras.config.serialization.changed`; `hidden_dim` is also that of the linear
             evaluation.
         seed: int. Of the validation split, the chosen labels, and everything random.
+        value_range: as for `sit_keras.data.load_source`; None takes that of the run.
 
     Returns:
         What `results.json` holds, with the results of other protocols for the same encoder from
@@ -89,7 +91,8 @@ def evaluate(
             "are not known: give a dataset to evaluate on, such as --dataset=cifar10."
         )
     views = config.views if config else ViewConfig()
-    train, test = labelled_images(dataset, data_dir, download, seed)
+    value_range = value_range or (config and config.value_range)
+    train, test = labelled_images(dataset, data_dir, download, seed, value_range)
     few = fraction is not None or per_class is not None
     rows = label_indices(train, seed, fraction, per_class) if few else None
     train = train.take(rows) if few else train
@@ -182,18 +185,22 @@ def refuse_settings(what: str, settings: dict | None, names: typing.Sequence[str
 
 
 def labelled_images(
-    dataset: str, data_dir: str | os.PathLike | None, download: bool, seed: int
+    dataset: str,
+    data_dir: str | os.PathLike | None,
+    download: bool,
+    seed: int,
+    value_range: tuple[float, float] | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Returns the labelled images of a source, those to train on and those to test on.
 
     Args:
-        dataset, data_dir, download: as for `sit_keras.data.load_source`.
+        dataset, data_dir, download, value_range: as for `sit_keras.data.load_source`.
         seed: int. Of the split of a folder without test images of its own.
 
     Raises:
         ValueError: if there are no labels.
     """
-    source = load_source(dataset, data_dir, download)
+    source = load_source(dataset, data_dir, download, value_range=value_range)
     train, test = source.train.labelled(), source.test
     if not len(train):
         raise ValueError(

@@ -15,6 +15,7 @@ def orient(
     model: str | os.PathLike,
     confidence: float = 0.5,
     write: str | os.PathLike | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> list[dict]:
     """Finds the images that do not stand upright.
 
@@ -24,6 +25,7 @@ def orient(
         confidence: float. The least probability that counts.
         write: a new folder outside of `folder` for upright copies (RGB, without metadata) of those
             found, or None.
+        value_range: as for `sit_keras.data.load_source`.
 
     Returns:
         A dict for each image found: `path`, `turn` (degrees clockwise that set it upright) and
@@ -37,7 +39,7 @@ def orient(
         write = pathlib.Path(write).expanduser()
         _refuse_the_originals(folder.resolve(), write.resolve())
     found = []
-    for answer in ask(model, "predict_rotation", folder):
+    for answer in ask(model, "predict_rotation", folder, value_range=value_range):
         turn, sure = (
             int(answer.outputs["upright_angle"]),
             float(answer.outputs["probabilities"].max()),
@@ -45,7 +47,9 @@ def orient(
         if turn and sure >= confidence:
             found.append({"path": str(answer.path), "turn": turn, "confidence": sure})
             if write is not None:
-                _write_upright(answer.path, turn, write / answer.path.relative_to(folder))
+                _write_upright(
+                    answer.path, turn, write / answer.path.relative_to(folder), value_range
+                )
     return sorted(found, key=lambda each: -each["confidence"])
 
 
@@ -56,8 +60,8 @@ def _refuse_the_originals(folder, write):
         raise ValueError(f"{write} is not empty: give a new folder for the copies.")
 
 
-def _write_upright(path, turn, copy):
+def _write_upright(path, turn, copy, value_range):
     """Writes an image as RGB, turned clockwise by so many degrees."""
     copy.parent.mkdir(parents=True, exist_ok=True)
-    whole = read_image(path)  # it was reduced to be looked at
+    whole = read_image(path, value_range=value_range)  # it was reduced to be looked at
     Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)

@@ -10,7 +10,10 @@ SHOWN = 12
 
 
 def outliers(
-    folder: str | os.PathLike, model: str | os.PathLike, sheet: str | os.PathLike | None = None
+    folder: str | os.PathLike,
+    model: str | os.PathLike,
+    sheet: str | os.PathLike | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> list[dict]:
     """Ranks images by how badly a model restores them.
 
@@ -18,6 +21,7 @@ def outliers(
         folder: the images.
         model: an exported version, `exports/NAME/1`, with the signature `reconstruct`.
         sheet: a PNG file to draw the worst of them in, or None.
+        value_range: as for `sit_keras.data.load_source`.
 
     Returns:
         A dict for each image: `path` and `error`, the mean absolute difference of normalised
@@ -27,7 +31,7 @@ def outliers(
         ValueError: if there is no image or no such model.
     """
     ranking, worst = [], []
-    for answer in ask(model, "reconstruct", folder):
+    for answer in ask(model, "reconstruct", folder, value_range=value_range):
         error = float(answer.outputs["error"])
         ranking.append({"path": str(answer.path), "error": error})
         worst.append((error, answer))

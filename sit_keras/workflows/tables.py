@@ -154,7 +154,9 @@ def make_table(
     output = pathlib.Path(output or f"tables/{table}-{names}-{preset}")
     settings = changed(finetune_config(preset, configs[0].views), training or {})
     images_of = functools.cache(
-        lambda dataset, seed: labelled_images(dataset, data_dir, download, seed)
+        lambda dataset, seed: labelled_images(
+            dataset, data_dir, download, seed, configs[0].value_range
+        )
     )
     values: dict[str, dict[str, dict[str, float]]] = {}
     total = len(rows) * len(seeds)

@@ -46,6 +46,7 @@ NON_DEFAULT = RunConfig(
     holdout=0.2,
     sheet_every=4,
     strict=True,
+    value_range=(-1000.0, 400.0),
     seed=9,
 )
 
@@ -56,6 +57,12 @@ def test_every_field_survives_json(tmp_path):
     save_json(NON_DEFAULT, tmp_path / "config.json")
     saved = json.loads((tmp_path / "config.json").read_text())
     assert from_dict(RunConfig, saved) == NON_DEFAULT
+
+
+def test_settings_that_were_saved_before_there_was_a_value_range_are_the_same():
+    saved = to_dict(RunConfig(seed=3))
+    del saved["value_range"]
+    assert differences(from_dict(RunConfig, saved), RunConfig(seed=3)) == []
 
 
 def test_every_setting_survives_as_text():

@@ -20,57 +20,6 @@ def save(path, pixels=RED, **options):
     return path
 
 
-# --- Reading --------------------------------------------------------------------------------------
-
-
-def test_every_mode_becomes_rgb(tmp_path):
-    rgb = Image.fromarray(RED)
-    grey16 = Image.fromarray(np.full((10, 14), 257 * 99, np.uint16))
-    clear = Image.new("RGBA", (14, 10), (9, 9, 9, 0))
-    palette_clear = rgb.quantize(4)
-    palette_clear.info["transparency"] = palette_clear.getpixel((0, 0))
-    cases = {
-        "rgb.png": (rgb, (200, 30, 40)),
-        "grey.png": (Image.new("L", (14, 10), 77), (77, 77, 77)),
-        "grey_alpha.png": (Image.new("LA", (14, 10), (77, 255)), (77, 77, 77)),
-        "bits.png": (Image.new("1", (14, 10), 1), (255, 255, 255)),
-        "grey16.png": (grey16, (99, 99, 99)),
-        "palette.gif": (rgb.quantize(4), (200, 30, 40)),
-        "palette_clear.png": (palette_clear, (255, 255, 255)),
-        "clear.png": (clear, (255, 255, 255)),
-        "cmyk.jpg": (rgb.convert("CMYK"), (200, 30, 40)),
-        "photo.bmp": (rgb, (200, 30, 40)),
-        "photo.webp": (rgb, (200, 30, 40)),
-        "photo.tiff": (rgb, (200, 30, 40)),
-    }
-    for name, (image, colour) in cases.items():
-        image.save(tmp_path / name)
-        pixels = read_image(tmp_path / name)
-        assert pixels.shape == (10, 14, 3) and pixels.dtype == np.uint8, name
-        assert np.abs(pixels.astype(int) - colour).max() <= 8, name
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise to see it upright
-    pixels = np.zeros((10, 20, 3), np.uint8)
-    pixels[:, :10] = 255
-    save(tmp_path / "a.png", pixels, exif=exif)
-    upright = read_image(tmp_path / "a.png")
-    np.testing.assert_array_equal(upright, np.rot90(pixels, -1))
-
-
-@pytest.mark.parametrize("name", ["big.jpg", "big.png"])
-def test_a_large_image_is_read_smaller(tmp_path, name):
-    save(tmp_path / name, np.repeat(np.repeat(RED, 40, 0), 40, 1))  # 400 x 560
-    assert read_image(tmp_path / name).shape == (400, 560, 3)
-    small = read_image(tmp_path / name, enough=90)
-    assert 90 <= small.shape[0] <= 140
-    assert small.shape[1] / small.shape[0] == pytest.approx(1.4, abs=0.02)
-    assert np.abs(small.astype(int) - RED[0, 0]).max() <= 8
-    assert read_image(tmp_path / name, enough=250).shape == (400, 560, 3)
-
-
 # --- Folders --------------------------------------------------------------------------------------
 
 
