@@ -5,6 +5,13 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Endings of pictures that are not read, and what can be done.
+OTHER_IMAGES = dict.fromkeys(
+    (".heic", ".heif", ".avif", ".jp2", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"),
+    "save them as JPEG or PNG",
+)
+
 
 def read_image(path: str | os.PathLike, enough: int | None = None) -> np.ndarray:
     """Reads an image file of any mode as upright RGB.
@@ -43,3 +50,20 @@ def read_image(path: str | os.PathLike, enough: int | None = None) -> np.ndarray
     except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         # Pillow reports some broken files so.
         raise OSError(f"{path}: {error}") from error
+
+
+def check_image(path: str | os.PathLike, value_range: tuple[float, float] | None = None) -> str:
+    """Decodes a file once, since a truncated one only shows at its end.
+
+    Args:
+        path: the file.
+        value_range: the values that become black and white, or None.
+
+    Returns:
+        What was done to its values, such as `16 bits scaled from 0..65535`, or "".
+
+    Raises:
+        OSError: if it cannot be used, with the reason.
+    """
+    read_image(path, enough=256)
+    return ""

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sit_keras.config.extras import import_package
-from sit_keras.data.folder import count_images, load_folder
+from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
@@ -31,7 +31,8 @@ class Source:
     Args:
         name: str.
         train: ImageSet. Everything that pre-training may see, with or without labels.
-        test: ImageSet or None. Labelled images that only the last judgement sees.
+        test: ImageSet or None. Labelled images that only the last judgement sees, of the classes
+            of `train`; a class may lack among them.
     """
 
     name: str
@@ -52,7 +53,8 @@ def load_source(
         data_dir: the folder of TFDS; defaults to `DEFAULT_DATA_DIR`.
         download: bool. Let TFDS download and prepare what is missing. Off, the network is never
             touched.
-        strict: bool. For folders, refuse unreadable images instead of skipping them.
+        strict: bool. For folders, refuse unreadable images instead of skipping them. What was
+            found in a folder, and what was left out, is printed.
 
     Raises:
         ValueError: for an unknown name, or data that are not there.
@@ -68,24 +70,33 @@ def load_source(
     return Source(name, train, _read_split(builder, "test"))
 
 
-def count_train_images(
+def survey_source(
     name: str, data_dir: str | os.PathLike | None = None, download: bool = False
-) -> tuple[int, int]:
-    """Counts the images that `load_source` would train on, without reading them.
+) -> Survey:
+    """Says what `load_source` would train on, without reading the images.
 
     Args:
         name, data_dir, download: as for `load_source`.
 
     Returns:
-        All of them, and those with a label.
+        Survey, whose text is empty but for folders. The files of a folder count as they were when
+        it was opened the last time; those that were never read count as images.
     """
     if name == "digits":
-        return NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN
+        return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
-        return count_images(name.removeprefix("folder:"))
+        return survey_folder(name.removeprefix("folder:"))
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
-    return sum(counts.values()), counts["train"]
+    return Survey(sum(counts.values()), counts["train"], "")
+
+
+def count_train_images(
+    name: str, data_dir: str | os.PathLike | None = None, download: bool = False
+) -> tuple[int, int]:
+    """Counts the images that `load_source` would train on, all and labelled; as `survey_source`."""
+    survey = survey_source(name, data_dir, download)
+    return survey.images, survey.labelled
 
 
 def _load_digits() -> Source:
