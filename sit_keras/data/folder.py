@@ -133,7 +133,8 @@ def _find(path) -> Found:
     if not root.strip():
         raise ValueError("The name of the folder is empty: give the folder of your images.")
     if not os.path.isdir(root):
-        what = f"{printable(root)} is a file" if os.path.exists(root) else f"No folder {root}"
+        name = printable(root)
+        what = f"{name} is a file" if os.path.exists(root) else f"No folder {name}"
         raise ValueError(f"{what}: give the folder of your images, as in folder:PATH.")
     found = find(str(pathlib.Path(root)))
     if not found.images:
