@@ -234,7 +234,7 @@ def _why_unused(file: str, split: str, classes: typing.Sequence[str]) -> tuple[K
 
 def _describe_notes(notes: typing.Iterable[str]) -> list[str]:
     counts = collections.Counter(notes)
-    return [f"{counted(n, ('file', 'files'))} of {note}" for note, n in counts.items() if note]
+    return [f"{counted(n, ('file', 'files'))}: {note}" for note, n in counts.items() if note]
 
 
 def _describe_train(images: ImageSet, files: list[str], split: str) -> str:

@@ -10,22 +10,19 @@ import json
 import os
 import pathlib
 import stat
-import threading
 import time
 import typing
 import zlib
 
 import PIL
-from PIL import Image
 
 from sit_keras.config.files import written_whole
 from sit_keras.data import reading
 
-# Images that are decoded at the same time have no more pixels than this, or one image alone does.
-MAX_PIXELS = 100_000_000
 # A file that was changed so shortly before it was read may have been changed again since, without
 # a new time.
 UNSETTLED_NS = 2_000_000_000
+_RULES = pathlib.Path(__file__).parent  # the files that say how an image is read
 _CHUNK = 32  # files that a thread takes at once
 _BLOCK = 1 << 20  # bytes
 
@@ -88,40 +85,12 @@ def remembered(root: str, files: list[str], value_range: Range = None) -> dict[s
     return known
 
 
-class PixelBudget:
-    """Lets threads decode images as long as they have no more than so many pixels together.
-
-    Args:
-        limit: int. An image that has more waits until it is alone.
-    """
-
-    def __init__(self, limit: int):
-        self._limit, self._used = limit, 0
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def spend(self, pixels: int) -> typing.Iterator[None]:
-        """Waits until there is room for so many pixels, and keeps it."""
-        pixels = min(pixels, self._limit)
-        with self._changed:
-            self._changed.wait_for(lambda: self._used + pixels <= self._limit)
-            self._used += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= pixels
-                self._changed.notify_all()
-
-
 def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
     """Yields the paths with what was found, in their order, and shows the progress."""
     from tqdm import tqdm  # which the client goes without
 
-    budget = PixelBudget(MAX_PIXELS)
-
     def examine(chunk):
-        return [_examine(os.path.join(root, file), value_range, budget) for file in chunk]
+        return [_examine(os.path.join(root, file), value_range) for file in chunk]
 
     chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
     pool = concurrent.futures.ThreadPoolExecutor(_cores())
@@ -136,7 +105,7 @@ def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
         bar.close()
 
 
-def _examine(path, value_range, budget) -> Entry:
+def _examine(path, value_range) -> Entry:
     begin, size, mtime, ctime, checksum, reason, note = time.time_ns(), 0, None, 0, 0, "", ""
     try:
         state = os.stat(path)
@@ -145,23 +114,19 @@ def _examine(path, value_range, budget) -> Entry:
         size, ctime = state.st_size, state.st_ctime_ns
         if abs(begin - state.st_mtime_ns) >= UNSETTLED_NS:
             mtime = state.st_mtime_ns
-        with budget.spend(_pixels(path)):
-            note = reading.check_image(path, value_range)
+        note = reading.check_image(path, value_range)
         checksum = _checksum(path)
     except OSError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        if any(getattr(e, "errno", None) for e in (error, error.__cause__)):
-            mtime = None  # of the disk or the network, which may be well again the next time
+        if _is_passing(error):
+            mtime = None
     return Entry(size, mtime, ctime, checksum, reason, note)
 
 
-def _pixels(path) -> int:
-    """Returns the pixels that the head of a file promises, or 0."""
-    try:
-        with Image.open(path) as file:
-            return file.width * file.height
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, `check_image` says so
-        return 0
+def _is_passing(error: OSError) -> bool:
+    """Whether an error is one of the disk, the network or the memory, and not of the file."""
+    causes = (error, error.__cause__)
+    return any(isinstance(e, MemoryError) or getattr(e, "errno", None) for e in causes)
 
 
 def _checksum(path) -> int:
@@ -181,7 +146,9 @@ def _cores() -> int:
 
 def _version() -> str:
     """Returns a text that changes with the format of the memory and with the rules of reading."""
-    rules = zlib.crc32(pathlib.Path(reading.__file__).read_bytes())
+    rules = zlib.crc32(repr(reading.EXTENSIONS).encode())
+    for path in sorted(_RULES.glob("*.py")):
+        rules = zlib.crc32(path.read_bytes(), rules)
     return f"1 {PIL.__version__} {rules:08x}"
 
 
@@ -192,7 +159,8 @@ def _cache_path(root, value_range) -> pathlib.Path | None:
         cache = os.path.join(os.path.expanduser("~"), ".cache")
     if not os.path.isabs(cache):
         return None
-    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr(value_range).encode()
+    values = value_range and tuple(map(float, value_range))
+    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr(values).encode()
     return pathlib.Path(cache) / "sit_keras" / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
 
 

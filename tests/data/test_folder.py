@@ -10,6 +10,7 @@ from PIL import Image
 
 from sit_keras.config.files import make_own_folder
 from sit_keras.config.presets import run_config
+from sit_keras.data import reading
 from sit_keras.data.folder import find_images, load_folder, survey_folder
 from sit_keras.data.sources import count_train_images, load_source
 from sit_keras.workflows.messages import describe
@@ -121,6 +122,22 @@ def test_one_line_says_what_was_found(tmp_path, capsys, files, said):
     load_folder(tmp_path, strict=True)
     assert capsys.readouterr().out == f"{tmp_path}: {said}\n"
     assert survey_folder(tmp_path).text == f"{tmp_path}: {said}"  # from what is remembered
+
+
+def test_what_was_done_to_values_is_counted(tmp_path, capsys, monkeypatch):
+    save(tmp_path, "a.png", "b.png", "c.png", "broken.png")
+    (tmp_path / "broken.png").write_text("no image")
+    check = reading.check_image
+
+    def scaled(path, value_range=None):
+        check(path, value_range)
+        return "" if path.endswith("b.png") else "values from 0 to 65535 scaled to 0 to 255"
+
+    monkeypatch.setattr(reading, "check_image", scaled)
+    for _ in range(2):  # the second time from what is remembered
+        load_folder(tmp_path, strict=False)
+        said = capsys.readouterr().out
+        assert said.endswith("; 2 files: values from 0 to 65535 scaled to 0 to 255\n")
 
 
 def test_pictures_of_kinds_that_are_not_read_are_told_of(tmp_path, capsys):
