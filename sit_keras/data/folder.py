@@ -188,12 +188,12 @@ def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -
     left_out = collections.Counter(found.left_out)
     left_out.update({(folder_classes.BESIDE, name): n for name, n in splits.beside.items()})
     left_out[UNREADABLE, ""] += len(folder.files) - len(train) - len(test)
-    unused = {file: _why_unused(file, splits.test_folder, classes) for file in test}
+    index = {name: i for i, name in enumerate(classes)}
+    unused = {file: _why_unused(file, splits.test_folder, index) for file in test}
     left_out.update(why for why in unused.values() if why is not None)
     test = [file for file, why in unused.items() if why is None]
 
     def images(files, split):
-        index = {name: i for i, name in enumerate(classes)}
         labels = [index.get(folder_classes.first_folder(file, split), NO_LABEL) for file in files]
         known = [entries[file].checksum for file in files if file in entries]
         return ImageSet(
@@ -222,7 +222,7 @@ def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -
     return _Contents(trained, tested, f"{printable(found.root)}: {'; '.join(parts)}")
 
 
-def _why_unused(file: str, split: str, classes: typing.Sequence[str]) -> tuple[Kind, str] | None:
+def _why_unused(file: str, split: str, classes: dict[str, int]) -> tuple[Kind, str] | None:
     """Returns why a test image cannot be compared with a class, or None."""
     name = folder_classes.first_folder(file, split)
     if not classes:
