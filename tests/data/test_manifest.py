@@ -70,7 +70,7 @@ def test_checksums_and_reasons_are_those_of_the_files(root):
     for file in FILES[:-1]:
         assert entries[file].checksum == zlib.crc32(pathlib.Path(root, file).read_bytes())
         assert entries[file].reason == ""
-    assert "cannot identify image file" in entries["5.png"].reason
+    assert entries["5.png"].reason and not entries["5.png"].reason.startswith(root)
 
 
 def test_what_changed_is_read_again(root, read):

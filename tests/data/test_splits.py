@@ -72,6 +72,13 @@ def test_fractions_that_leave_a_class_empty_are_told(capsys):
     assert "A class of 30 images has none left at 0.01" in capsys.readouterr().out
 
 
+def test_unlabelled_images_are_no_classes():
+    images = ImageSet(np.array(["a", "b", "c"]), np.array([0, -1, 1]), ("x", "y"))
+    with pytest.raises(ValueError, match=r"1 of 3 images have no label \(-1\)"):
+        images.class_labels()
+    assert images.labelled().class_labels().tolist() == [0, 1]
+
+
 # --- Held-out images ------------------------------------------------------------------------------
 
 
