@@ -8,6 +8,7 @@ import socket
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import matplotlib
 import numpy as np
 import pytest
 
@@ -37,6 +38,15 @@ def call_train():
         call("train", ["--noexport", *map(str, arguments)])
 
     return call_without_export
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """What is remembered of the folders of tests is forgotten with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())  # keeps its list of fonts
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,27 +1,64 @@
-"""People's own images: find them, read any format and mode, name the broken ones."""
+"""People's own images: which of them can be used, and their splits and classes."""
 
-import concurrent.futures
+import collections
+import dataclasses
 import os
 import pathlib
+import sys
+import typing
 
 import numpy as np
 from absl import logging
 
+from sit_keras.data import folder_classes, manifest
+from sit_keras.data.finding import (
+    Found,
+    Kind,
+    counted,
+    describe_left_out,
+    find,
+    printable,
+    shortened,
+)
 from sit_keras.data.image_formats import EXTENSIONS
 from sit_keras.data.images import NO_LABEL, ImageSet
-from sit_keras.data.reading import check_image
 
-TEST_FOLDERS = ("test", "val", "validation")
+UNREADABLE = ("unreadable file", "unreadable files")
+TEST_UNLABELLED = ("test image without a class", "test images without a class")
+TEST_OTHER_CLASS = (
+    "test image of a class without training images",
+    "test images of classes without training images",
+)
+TEST_NO_CLASSES = (
+    "test image, since the images to train on have no classes",
+    "test images, since the images to train on have no classes",
+)
+_LISTED = 20  # names of broken files
+_CLASSES = 6  # names of classes
+
+
+class Survey(typing.NamedTuple):
+    """What a folder seems to hold, before its files are read.
+
+    Args:
+        images, labelled: int. The images to train on, and those of them with a label.
+        text: str. What was found.
+    """
+
+    images: int
+    labelled: int
+    text: str
 
 
 def load_folder(
     path: str | os.PathLike, strict: bool, value_range: tuple[float, float] | None = None
 ) -> tuple[ImageSet, ImageSet | None]:
-    """Finds the images under a folder and checks that each can be read.
+    """Finds the images under a folder, checks that each can be read, and prints what was found.
 
-    `PATH/train` and `PATH/val` (or `test`, `validation`) are taken as splits if they are there.
-    Within a split the first level of sub-folders gives the classes; images directly in it mean
-    that the folder is not labelled. Deeper levels only group.
+    `PATH/train` and `PATH/test` (or `val`, and other spellings) are taken as splits if they are
+    there. Within a split the first level of sub-folders gives the classes, if there are at least
+    two with images that can be read, and at least half of the images lie in them; what lies beside
+    them has no label. Deeper levels only group.
 
     Args:
         path: the folder.
@@ -29,116 +66,198 @@ def load_folder(
         value_range: as for `sit_keras.data.reading.read_image`.
 
     Returns:
-        The training images, and the test images or None.
+        The training images, and the test images of the same classes, or None where there are none.
 
     Raises:
         ValueError: if the folder is missing, holds no image, or (strict) holds a broken one.
     """
-    train_root, test_root = _split_folders(path)
-    train = _load_split(train_root, _class_folders(train_root), strict, value_range)
-    if test_root is None:
-        return train, None
-    if not train.class_names:
-        return train, _load_split(test_root, (), strict, value_range)
-    if _class_folders(test_root) != train.class_names:
-        raise ValueError(
-            f"The classes of {test_root} ({', '.join(_class_folders(test_root)) or 'none'}) are "
-            f"not those of {train_root} ({', '.join(train.class_names)}): use the same sub-folders."
-        )
-    return train, _load_split(test_root, train.class_names, strict, value_range)
+    folder = _open(path)
+    entries = manifest.check_files(folder.found.root, folder.files, value_range)
+    _report_broken(folder, entries, strict)
+    contents = _arrange(folder, entries, value_range)
+    print(contents.text)
+    return contents.train, contents.test
+
+
+def survey_folder(
+    path: str | os.PathLike, value_range: tuple[float, float] | None = None
+) -> Survey:
+    """Returns what `load_folder` would train on, without opening files.
+
+    Files that an earlier opening could not use do not count. Arguments and errors are those of
+    `load_folder`.
+    """
+    folder = _open(path)
+    entries = manifest.remembered(folder.found.root, folder.files, value_range)
+    contents = _arrange(folder, entries, value_range)
+    labelled = int(np.sum(contents.train.labels != NO_LABEL))
+    return Survey(len(contents.train), labelled, contents.text)
 
 
 def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the image files under a folder, by their names, without opening them.
 
+    What is left out is counted on the standard error, see `sit_keras.data.finding.find`.
+
     Raises:
         ValueError: if the folder is missing or has none.
     """
-    root = pathlib.Path(folder).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"No folder {root}: give the folder of your images.")
-    files = _image_files(root)
-    if not files:
-        raise _no_image(root)
-    return files
+    found = _find(folder)
+    if found.left_out:
+        print(
+            f"{printable(found.root)}: left out: {describe_left_out(found.left_out)}",
+            file=sys.stderr,
+        )
+    return [pathlib.Path(found.root, image) for image in found.images]
 
 
-def count_images(path: str | os.PathLike) -> tuple[int, int]:
-    """Counts the files `load_folder` would train on, all and labelled, without opening them."""
-    train_root, _ = _split_folders(path)
-    count = len(_image_files(train_root))
-    return count, count if _class_folders(train_root) else 0
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    found: Found
+    splits: folder_classes.Splits
+
+    @property
+    def files(self) -> list[str]:
+        return self.splits.train + self.splits.test
 
 
-def _split_folders(path) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """The folders of the training and of the test images, if there are such."""
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"No folder {root}: give the folder of your images as folder:PATH.")
-    if not (root / "train").is_dir():
-        return root, None
-    tests = (root / name for name in TEST_FOLDERS)
-    return root / "train", next((test for test in tests if test.is_dir()), None)
+@dataclasses.dataclass(frozen=True)
+class _Contents:
+    train: ImageSet
+    test: ImageSet | None
+    text: str
 
 
-def _image_files(root: pathlib.Path) -> list[pathlib.Path]:
-    files = (p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    return sorted(p for p in files if not p.name.startswith("."))
+def _find(path) -> Found:
+    root = os.path.expanduser(os.fspath(path))
+    if not root.strip():
+        raise ValueError("The name of the folder is empty: give the folder of your images.")
+    if not os.path.isdir(root):
+        name = printable(root)
+        what = f"{name} is a file" if os.path.exists(root) else f"No folder {name}"
+        raise ValueError(f"{what}: give the folder of your images, as in folder:PATH.")
+    found = find(str(pathlib.Path(root)))
+    if not found.images:
+        left_out = describe_left_out(found.left_out)
+        raise ValueError(
+            f"No image in {printable(root)}: expected files that end in {', '.join(EXTENSIONS)}, "
+            f"at any depth.{f' Left out: {left_out}.' if left_out else ''}"
+        )
+    return found
 
 
-def _no_image(root):
-    return ValueError(
-        f"No image in {root}: expected files that end in {', '.join(EXTENSIONS)}, at any depth."
+def _open(path) -> _Folder:
+    found = _find(path)
+    return _Folder(found, folder_classes.find_splits(found))
+
+
+def _report_broken(folder: _Folder, entries: dict[str, manifest.Entry], strict: bool) -> None:
+    """Names the files that cannot be used, or refuses them."""
+    root = folder.found.root
+    broken = [(file, entry.reason) for file, entry in entries.items() if entry.reason]
+    if not broken:
+        return
+    listing = "\n".join(
+        f"  {printable(os.path.join(root, file))}: {printable(reason)}"
+        for file, reason in sorted(broken)[:_LISTED]
+    )
+    more = f"\n  and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
+    found = (
+        f"{len(broken)} of {len(folder.files)} files in {printable(root)} cannot be read:\n"
+        f"{listing}{more}"
+    )
+    if strict:
+        raise ValueError(f"{found}\nMend or remove them, or run without --strict to skip them.")
+    logging.warning("%s\nThey are skipped; --strict refuses them.", found)
+
+
+def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -> _Contents:
+    """Returns the images that can be used, with their labels, and a line about all of it."""
+    found, splits = folder.found, folder.splits
+
+    def usable(files):
+        return [file for file in files if file not in entries or not entries[file].reason]
+
+    train, test = usable(splits.train), usable(splits.test)
+    if not train:
+        raise ValueError(
+            f"No image is left to train on in {printable(found.root)}: none of its "
+            f"{len(splits.train)} files can be read."
+        )
+    classes = folder_classes.find_classes(train, splits.train_folder)
+    left_out = collections.Counter(found.left_out)
+    left_out.update({(folder_classes.BESIDE, name): n for name, n in splits.beside.items()})
+    left_out[UNREADABLE, ""] += len(folder.files) - len(train) - len(test)
+    index = {name: i for i, name in enumerate(classes)}
+    unused = {file: _why_unused(file, splits.test_folder, index) for file in test}
+    left_out.update(why for why in unused.values() if why is not None)
+    test = [file for file, why in unused.items() if why is None]
+
+    def images(files, split):
+        labels = [index.get(folder_classes.first_folder(file, split), NO_LABEL) for file in files]
+        known = [entries[file].checksum for file in files if file in entries]
+        return ImageSet(
+            items=np.array([_path(found.root, file) for file in files]),
+            labels=np.array(labels),
+            class_names=tuple(map(printable, classes)),
+            checksums=np.array(known, np.uint32) if len(known) == len(files) else None,
+            value_range=value_range,
+        )
+
+    trained = images(train, splits.train_folder)
+    tested = images(test, splits.test_folder) if test else None
+    parts = [_describe_train(trained, train, splits.train_folder)]
+    if splits.test_folder:
+        parts[0] += f", {f'{len(test):,}' if test else 'none'} to test"
+    if tested:
+        missing = set(range(len(classes))) - set(tested.labels.tolist())
+        if missing:
+            parts.append(f"no test image of {shortened([classes[i] for i in sorted(missing)])}")
+    if +left_out:
+        parts.append(f"left out: {describe_left_out(+left_out)}")
+    parts += _describe_notes(entries[file].note for file in train + test if file in entries)
+    unread = len(folder.files) - len(entries)
+    if unread:
+        parts.append(f"{unread:,} not yet read")
+    return _Contents(trained, tested, f"{printable(found.root)}: {'; '.join(parts)}")
+
+
+def _why_unused(file: str, split: str, classes: dict[str, int]) -> tuple[Kind, str] | None:
+    """Returns why a test image cannot be compared with a class, or None."""
+    name = folder_classes.first_folder(file, split)
+    if not classes:
+        return TEST_NO_CLASSES, ""
+    if not name:
+        return TEST_UNLABELLED, ""
+    return None if name in classes else (TEST_OTHER_CLASS, name)
+
+
+def _describe_notes(notes: typing.Iterable[str]) -> list[str]:
+    counts = collections.Counter(notes)
+    return [f"{counted(n, ('file', 'files'))}: {note}" for note, n in counts.items() if note]
+
+
+def _describe_train(images: ImageSet, files: list[str], split: str) -> str:
+    """Says how many images there are, of which classes, or why they have none."""
+    count = counted(len(images), ("image", "images"))
+    names = images.class_names
+    if names:
+        text = f"{count} in {len(names)} classes ({shortened(names, _CLASSES)})"
+        stray = [file for file, label in zip(files, images.labels, strict=True) if label < 0]
+        if stray:
+            text += f", {len(stray):,} of them beside the classes without a label"
+            text += f" ({shortened([os.path.basename(file) for file in stray])})"
+        return text
+    folders = sorted({folder_classes.first_folder(file, split) for file in files} - {""})
+    if not folders:
+        return f"{count} without classes"
+    if len(folders) == 1:
+        return f"{count} without classes (only one sub-folder has images: {shortened(folders)})"
+    return (
+        f"{count} without classes (more than half of them lie beside the sub-folders "
+        f"{shortened(folders)})"
     )
 
 
-def _class_folders(root: pathlib.Path) -> tuple[str, ...]:
-    """The names of the first-level sub-folders with images; none where images lie in `root`."""
-    names = {path.relative_to(root).parts[0] for path in _image_files(root)}
-    is_labelled = len(names) > 1 and all((root / name).is_dir() for name in names)
-    return tuple(sorted(names)) if is_labelled else ()
-
-
-def _load_split(
-    root: pathlib.Path, class_names: tuple[str, ...], strict: bool, value_range
-) -> ImageSet:
-    files = _image_files(root)
-    if not files:
-        raise _no_image(root)
-    broken = _find_broken(files, value_range)
-    if broken:
-        listing = "\n".join(f"  {file}: {reason}" for file, reason in list(broken.items())[:20])
-        more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
-        found = f"{len(broken)} of {len(files)} files in {root} cannot be read:\n{listing}{more}"
-        if strict:
-            raise ValueError(f"{found}\nMend or remove them, or run without --strict to skip them.")
-        if len(broken) == len(files):
-            raise ValueError(f"{found}\nNo image is left to train on.")
-        logging.warning("%s\nThey are skipped; --strict refuses them.", found)
-    good = [file for file in files if file not in broken]
-    index = {name: i for i, name in enumerate(class_names)}
-    labels = [index.get(file.relative_to(root).parts[0], NO_LABEL) for file in good]
-    return ImageSet(
-        np.array([str(file) for file in good]),
-        np.array(labels),
-        class_names,
-        value_range=value_range,
-    )
-
-
-def _find_broken(files: list[pathlib.Path], value_range) -> dict[pathlib.Path, str]:
-    """Decodes every file once, since a truncated one only shows at its end."""
-
-    from tqdm import tqdm  # which the client goes without
-
-    def reason(file):
-        try:
-            check_image(file, value_range)
-        except OSError as error:
-            return str(error).removeprefix(f"{file}: ")
-        return None
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        # A bar only where the standard error is a terminal.
-        reasons = tqdm(pool.map(reason, files), total=len(files), unit=" images", disable=None)
-        return {file: why for file, why in zip(files, reasons, strict=True) if why is not None}
+def _path(root: str, file: str) -> str:
+    return file if root == "." else os.path.join(root, file)

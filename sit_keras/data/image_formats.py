@@ -2,8 +2,6 @@
 
 import functools
 import importlib.util
-import os
-import pathlib
 
 from PIL import features
 
@@ -49,15 +47,6 @@ OTHER_IMAGES = {
         _VALUES,
     ),
 }  # fmt: skip
-
-
-def why_not(path: str | os.PathLike) -> str | None:
-    """Returns what helps with a picture that is not read, or None for any other file.
-
-    Args:
-        path: the file; only its name is looked at.
-    """
-    return OTHER_IMAGES.get(pathlib.PurePath(path).suffix.lower())
 
 
 @functools.cache

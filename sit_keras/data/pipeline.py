@@ -131,7 +131,7 @@ def step_parts(
         return step, tf.cast(device * share, tf.int32)
 
     places = map_plainly(numbers, place)
-    items = tf.constant(images.items)
+    items = _items_tensor(images)
     rows = tf.range(share, dtype=tf.int32)
     if images.in_memory:
         return map_plainly(
@@ -192,6 +192,13 @@ def count_steps(num_images: int, batch_size: int) -> int:
     return num_images // batch_size
 
 
+def _items_tensor(images: ImageSet) -> tf.Tensor:
+    """Returns the pixels, or the paths as bytes: not every path is UTF-8, as strings are here."""
+    if images.in_memory:
+        return tf.constant(images.items)
+    return tf.constant([os.fsencode(path) for path in images.items], tf.string)
+
+
 def read_tensor(
     path: tf.Tensor, image_size: int, value_range: tuple[float, float] | None
 ) -> tf.Tensor:
@@ -226,7 +233,7 @@ def eval_batches(
         return read_tensor(path, max(preprocessing.image_shape[:2]), images.value_range)
 
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
-    items = tf.constant(images.items)
+    items = _items_tensor(images)
     if images.in_memory:
         batches = map_plainly(
             dataset.batch(batch_size), lambda rows: prepare(tf.gather(items, rows))

@@ -10,10 +10,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from sit_keras.data.decoding_budget import BUDGET
-from sit_keras.data.image_formats import EXTENSIONS as EXTENSIONS
-from sit_keras.data.image_formats import OTHER_IMAGES as OTHER_IMAGES
 from sit_keras.data.image_formats import readable_formats
-from sit_keras.data.image_formats import why_not as why_not
 from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
 
 # Decoding may take this many bytes, unless all pixels of the file are asked for.

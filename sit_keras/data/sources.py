@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from sit_keras.config.checks import check_value_range
 from sit_keras.config.extras import import_package
-from sit_keras.data.folder import count_images, load_folder
+from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
@@ -32,7 +32,8 @@ class Source:
     Args:
         name: str.
         train: ImageSet. Everything that pre-training may see, with or without labels.
-        test: ImageSet or None. Labelled images that only the last judgement sees.
+        test: ImageSet or None. Labelled images that only the last judgement sees, of the classes
+            of `train`; a class may lack among them.
     """
 
     name: str
@@ -54,7 +55,8 @@ def load_source(
         data_dir: the folder of TFDS; defaults to `DEFAULT_DATA_DIR`.
         download: bool. Let TFDS download and prepare what is missing. Off, the network is never
             touched.
-        strict: bool. For folders, refuse unreadable images instead of skipping them.
+        strict: bool. For folders, refuse unreadable images instead of skipping them. What was
+            found in a folder, and what was left out, is printed.
         value_range: (low, high) or None. For folders, which values become black and white in files
             of more than 8 bits, see `sit_keras.data.reading.read_image`.
 
@@ -73,24 +75,36 @@ def load_source(
     return Source(name, train, _read_split(builder, "test"))
 
 
+def survey_source(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = False,
+    value_range: tuple[float, float] | None = None,
+) -> Survey:
+    """Says what `load_source` would train on, without reading the images.
+
+    Args:
+        name, data_dir, download, value_range: as for `load_source`.
+
+    Returns:
+        Survey, whose text is empty but for folders. The files of a folder count as they were when
+        it was opened the last time; those that were never read count as images.
+    """
+    if name == "digits":
+        return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
+    if name.startswith("folder:"):
+        return survey_folder(name.removeprefix("folder:"), value_range)
+    splits = _prepared_builder(name, data_dir, download).info.splits
+    counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
+    return Survey(sum(counts.values()), counts["train"], "")
+
+
 def count_train_images(
     name: str, data_dir: str | os.PathLike | None = None, download: bool = False
 ) -> tuple[int, int]:
-    """Counts the images that `load_source` would train on, without reading them.
-
-    Args:
-        name, data_dir, download: as for `load_source`.
-
-    Returns:
-        All of them, and those with a label.
-    """
-    if name == "digits":
-        return NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN
-    if name.startswith("folder:"):
-        return count_images(name.removeprefix("folder:"))
-    splits = _prepared_builder(name, data_dir, download).info.splits
-    counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
-    return sum(counts.values()), counts["train"]
+    """Counts the images that `load_source` would train on, all and labelled; as `survey_source`."""
+    survey = survey_source(name, data_dir, download)
+    return survey.images, survey.labelled
 
 
 def _load_digits() -> Source:

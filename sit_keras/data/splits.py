@@ -11,7 +11,10 @@ from sit_keras.data.images import NO_LABEL, ImageSet
 def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Splits images in two: those to train on, and those held out for validation.
 
-    Held-out images are stratified by class and drawn from the labelled images where there are any.
+    Held-out images are shuffled by the seed and drawn from the labelled images where there are any,
+    in equal shares of each class. A class of a single image stays among those to train on, unless
+    too few others are left to hold out. Where fewer images are held out (or kept) than there are
+    classes, they are drawn without regard to the classes.
 
     Args:
         images: ImageSet.
@@ -25,18 +28,21 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
     if len(candidates) == 0:
         candidates = np.arange(len(images))
     num_held = round(share * len(candidates))
-    labels = images.labels[candidates]
-    if num_held == 0:
-        held = np.array([], dtype=int)
-    else:
-        counts = np.unique(labels, return_counts=True)[1]
-        can_stratify = counts.min() >= 2 and len(counts) <= min(
-            num_held, len(candidates) - num_held
+    held = np.array([], dtype=int)
+    if num_held:
+        _, inverse, counts = np.unique(
+            images.labels[candidates], return_inverse=True, return_counts=True
         )
+        shared = candidates[counts[inverse] > 1]
+        if num_held < len(shared):
+            candidates = shared
+        labels = images.labels[candidates]
+        counts = np.unique(labels, return_counts=True)[1]
+        smaller = min(num_held, len(candidates) - num_held)
         held = train_test_split(
             candidates,
             test_size=num_held,
-            stratify=labels if can_stratify else None,
+            stratify=labels if counts.min() > 1 and len(counts) <= smaller else None,
             random_state=seed,
         )[1]
     kept = np.setdiff1d(np.arange(len(images)), held)

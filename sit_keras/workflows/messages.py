@@ -8,7 +8,7 @@ import shutil
 import tensorflow as tf
 
 from sit_keras.config.settings import RunConfig
-from sit_keras.data.sources import count_train_images
+from sit_keras.data.sources import survey_source
 from sit_keras.evaluation.baselines import baselines_table
 from sit_keras.runs.data import RunData, steps_per_epoch
 
@@ -21,12 +21,16 @@ def describe(config: RunConfig, data_dir: str | None = None, download: bool = Fa
         data_dir, download: as for `sit_keras.data.load_source`.
 
     Returns:
-        A dict of the numbers of images, steps and parameters, and the peak learning rate.
+        A dict of the numbers of images, steps and parameters, and the peak learning rate; of a
+        folder also what was found in it.
     """
-    num_images, num_labelled = count_train_images(config.dataset, data_dir, download)
+    num_images, num_labelled, found = survey_source(
+        config.dataset, data_dir, download, config.value_range
+    )
     num_held_out = round(config.holdout * (num_labelled or num_images))
     steps = steps_per_epoch(config, num_images - num_held_out)
     return {
+        **({"found": found} if found else {}),
         "train_images": num_images - num_held_out,
         "held_out_images": num_held_out,
         "steps_per_epoch": steps,

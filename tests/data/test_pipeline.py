@@ -1,5 +1,7 @@
 """Images of each step for training, and normalised images for evaluation."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,6 +112,19 @@ def test_files_and_pixels_give_the_same_views_but_for_rounding(random, tmp_path)
     for a, b in zip(*datasets, strict=True):
         np.testing.assert_allclose(a["clean"], b["clean"], atol=0.03)
         np.testing.assert_array_equal(a["rotation"], b["rotation"])
+
+
+def test_files_whose_names_are_not_utf8_are_read_for_training_and_evaluation(random, tmp_path):
+    images = image_set(random, 3, 16)
+    paths = [os.path.join(tmp_path, os.fsdecode(name)) for name in (b"caf\xe9.png", b"\xff", b"a")]
+    for path, image in zip(paths, images.items, strict=True):
+        Image.fromarray(image).save(path, format="png")
+    files = ImageSet(np.array(paths), images.labels)
+    steps = list(step_images(files, TwoViews(12, seed=1), 3, 0, 2))
+    assert [step.shape for step in steps] == [(3, 2, 12, 12, 3)] * 2
+    preprocessing = ImagePreprocessing((16, 16, 3))
+    (expected,), (batch,) = (eval_batches(each, preprocessing) for each in (images, files))
+    np.testing.assert_allclose(batch, expected, atol=1e-5)
 
 
 def test_fewer_images_than_a_batch_are_refused(random):

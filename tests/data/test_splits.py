@@ -1,9 +1,12 @@
+import zlib
+
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from sit_keras.data.images import ImageSet
 from sit_keras.data.sources import load_source
-from sit_keras.data.splits import label_subset, possible_fractions
+from sit_keras.data.splits import hold_out, label_subset, possible_fractions
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +70,90 @@ def test_fractions_that_leave_a_class_empty_are_told(capsys):
     images = ImageSet(np.zeros((60, 1, 1, 3), np.uint8), np.arange(60) % 2, ("a", "b"))
     assert possible_fractions(images, (0.01, 0.1, 1.0)) == (0.1, 1.0)
     assert "A class of 30 images has none left at 0.01" in capsys.readouterr().out
+
+
+def test_unlabelled_images_are_no_classes():
+    images = ImageSet(np.array(["a", "b", "c"]), np.array([0, -1, 1]), ("x", "y"))
+    with pytest.raises(ValueError, match=r"1 of 3 images have no label \(-1\)"):
+        images.class_labels()
+    assert images.labelled().class_labels().tolist() == [0, 1]
+
+
+# --- Held-out images ------------------------------------------------------------------------------
+
+
+def labelled(counts, unlabelled=0):
+    """As many images of each class as `counts` says, each its own name."""
+    labels = np.repeat([*range(len(counts)), -1], [*counts, unlabelled])
+    names = np.array([f"{i:04d}" for i in range(len(labels))])
+    return ImageSet(names, labels, tuple(map(str, range(len(counts)))))
+
+
+def test_hold_out_is_stratified_and_disjoint():
+    images = labelled((40, 40, 20), unlabelled=100)
+    kept, held = hold_out(images, 0.1, seed=1)
+    assert sorted([*kept.items, *held.items]) == sorted(images.items)
+    assert np.bincount(held.labels).tolist() == [4, 4, 2]
+    again = hold_out(images, 0.1, seed=1)[1]
+    np.testing.assert_array_equal(held.items, again.items)
+    assert (held.items != hold_out(images, 0.1, seed=2)[1].items).any()
+    assert len(hold_out(images, 0.0, seed=1)[1]) == 0
+
+
+def test_hold_out_of_unlabelled_images():
+    kept, held = hold_out(labelled((), unlabelled=20), 0.25, seed=0)
+    assert (len(kept), len(held)) == (15, 5)
+
+
+@pytest.mark.parametrize("counts", [(40, 40, 8, 1), (40, 1, 40, 1, 8), (2, 30, 1)])
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_a_class_of_one_image_stays_in_training_and_the_others_are_stratified(counts, share):
+    images = labelled(counts)
+    for seed in range(30):
+        kept, held = hold_out(images, share, seed)
+        assert len(held) == round(share * sum(counts))
+        assert set(kept.labels) == set(range(len(counts)))
+        shared = np.where(np.array(counts) > 1, counts, 0)
+        fair = len(held) * shared / shared.sum()
+        assert (abs(np.bincount(held.labels, minlength=len(counts)) - fair) < 1).all()
+        assert not (np.bincount(held.labels, minlength=len(counts))[shared == 0]).any()
+
+
+def test_images_that_are_all_of_their_own_class_are_held_out_nevertheless():
+    kept, held = hold_out(labelled((1,) * 20), 0.25, seed=0)
+    assert (len(kept), len(held)) == (15, 5)
+    assert held.labels.tolist() != list(range(15, 20))
+
+
+def test_fewer_held_out_images_than_classes_are_shuffled():
+    images = labelled((10,) * 8)
+    drawn = {tuple(hold_out(images, 0.05, seed)[1].labels) for seed in range(20)}
+    assert len(drawn) > 10 and all(len(labels) == 4 for labels in drawn)
+    assert set().union(*drawn) == set(range(8))
+
+
+@pytest.mark.parametrize(
+    ("counts", "unlabelled", "share", "is_stratified"),
+    [((30, 9, 2), 0, 0.2, True), ((30, 9, 2), 25, 0.2, True), ((10,) * 8, 0, 0.05, False)],
+)
+def test_without_rare_classes_the_split_is_that_of_scikit_learn(
+    counts, unlabelled, share, is_stratified
+):
+    images = labelled(counts, unlabelled)
+    candidates = np.arange(sum(counts))
+    labels = images.labels[candidates]
+    for seed in range(5):
+        expected = train_test_split(
+            candidates,
+            test_size=round(share * len(candidates)),
+            stratify=labels if is_stratified else None,
+            random_state=seed,
+        )[1]
+        held = hold_out(images, share, seed)[1]
+        assert held.items.tolist() == images.items[np.sort(expected)].tolist()
+
+
+def test_the_split_of_the_digits_is_that_of_the_published_figures():
+    kept, held = hold_out(load_source("digits").train, 0.05, seed=0)
+    assert (len(kept), len(held)) == (1365, 72)
+    assert zlib.crc32(held.items.tobytes()) == 0x2A7DF7EF
