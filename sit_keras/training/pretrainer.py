@@ -160,10 +160,9 @@ class SiTPretrainer(TrainsOnImages):
     def trained_parts(self) -> dict:
         """What a checkpoint keeps beside the optimizer."""
         return {
-            "network": self.network,
+            "network": self.network,  # with the state of the random numbers that drop paths
             "weighting": self.weighting,
-            "noise": self.backbone.noise.state.value,
-            "step": self.step.value,
+            "step": self.step,
         }
 
     @property

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
+from sit_keras.config.files import written_whole
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.baselines import compare_with_baselines
@@ -113,7 +114,8 @@ def pretrain(
         seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
         results = {"steps": int(model.step.numpy()), "train_seconds": round(seconds, 1)}
         if is_first:
-            model.network.save(run_dir / "network.keras")
+            with written_whole(run_dir / "network.keras") as aside:
+                model.network.save(aside)
             results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(
@@ -190,7 +192,6 @@ def _start_from(path, backbone):
 def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
-    checkpoints.sweep()
     start_step = checkpoints.restore()
     agree(strategy, "first step", start_step)
     if start_step == 0 and config.initial_encoder is not None:
