@@ -108,9 +108,9 @@ class Checkpoints:
         old = sorted(path.name for path in self._folder.glob("ckpt-*.index"))
         if old:
             raise ValueError(
-                f"{self._folder} holds checkpoints in TensorFlow's format ({', '.join(old)}), which "
-                "versions of SiT-Keras before this one wrote (config.json of the run names it): "
-                "finish the run with that version, or begin anew with another folder."
+                f"{self._folder} holds checkpoints in TensorFlow's format ({', '.join(old)}). An "
+                "earlier version of SiT-Keras wrote them (config.json of a run names it): finish "
+                "the training with that version, or begin anew with another folder."
             )
 
 

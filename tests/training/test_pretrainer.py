@@ -9,9 +9,8 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.checks import TASKS
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import HEADS
-from sit_keras.training.micro_batches import gradients_in_parts
+from sit_keras.training.micro_batches import gradients_in_parts, task_gradient_norms
 from sit_keras.training.pretrainer import SiTPretrainer
-from sit_keras.training.update import task_gradient_norms
 
 NETWORK = dict(
     image_shape=(12, 12, 3), patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=24,

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from sit_keras.config.files import UNFINISHED
 from sit_keras.models.backbone import SiTBackbone
 
 RUN = """
@@ -34,7 +35,7 @@ def start(run_dir):
 
 def a_moment_of_saving(run_dir):
     """Waits until a checkpoint is half written; the process began by removing older halves."""
-    while not any("temp" in path.name for path in (run_dir / "checkpoints").iterdir()):
+    while not any(UNFINISHED in path.name for path in (run_dir / "checkpoints").iterdir()):
         pass
 
 
@@ -57,7 +58,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path):
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
     assert "Going on from step" in output and "epoch 20/20" in output
-    assert not list((tmp_path / "killed" / "checkpoints").glob("*temp*"))
+    assert not list((tmp_path / "killed" / "checkpoints").glob(f"{UNFINISHED}*"))
     whole, killed = (
         SiTBackbone.from_preset(tmp_path / name).get_weights() for name in ("whole", "killed")
     )
