@@ -82,7 +82,7 @@ def run(options: Options) -> None:
         resolved = messages.describe(config, options.data_dir, options.download)
         print(json.dumps({**to_dict(config), "resolved": resolved}, indent=2))
         return
-    run_dir = pathlib.Path(run_folder(options, config))
+    run_dir = run_folder(options, config)
     output = export_folder(run_dir)
     if options.export:
         refuse_output(output)  # now, and not after hours of training
@@ -99,9 +99,9 @@ def run(options: Options) -> None:
         print(f"Export:   {export(run=run_dir, output=output)}")
 
 
-def _is_exported(run_dir: pathlib.Path, output: pathlib.Path) -> bool:
+def _is_exported(run_dir: str, output: pathlib.Path) -> bool:
     """Whether a version was written after the run had ended; an export may have failed."""
-    ended = (run_dir / "results.json").stat().st_mtime_ns
+    ended = (pathlib.Path(run_dir) / "results.json").stat().st_mtime_ns
     return any(model.stat().st_mtime_ns >= ended for model in output.glob("*/saved_model.pb"))
 
 

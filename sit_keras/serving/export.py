@@ -93,8 +93,8 @@ def refuse_output(output: str | os.PathLike) -> None:
     path = pathlib.Path(output).absolute()
     if set(str(path)) & set("[]*?{}\\"):
         raise ValueError(
-            f"TensorFlow takes the folder of the export {output} for a pattern, because of the signs "
-            "[ ] * ? { } or \\ in it: give another one."
+            f"TensorFlow takes the folder of the export {output} for a pattern, because of one of "
+            "[ ] * ? { } \\ in it: give another one."
         )
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):

@@ -89,15 +89,22 @@ def task_gradient_norms(
         A dict from task to the global norm of the gradient of its weighted loss with respect to
         the backbone's weights, a scalar float32.
     """
-    parts = _split(views, num_parts)
+    weights = [variable.value for variable in model.backbone.trainable_variables]
+    effective = model.weighting.task_weights()
+    if num_parts == 1:
+        with tf.GradientTape(persistent=True) as tape:
+            losses, _ = model.objective.losses(views)
+            weighted = {task: effective[task] * loss for task, loss in losses.items()}
+        return {
+            task: tf.linalg.global_norm(tape.gradient(loss, weights))
+            for task, loss in weighted.items()
+        }
+    parts, norms = _split(views, num_parts), {}
     losses, accuracies, embeddings = _look(model, parts, training=False)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch((losses, embeddings))
         means, _ = _whole(model, losses, accuracies, embeddings)
-        effective = model.weighting.task_weights()
         weighted = {task: effective[task] * loss for task, loss in means.items()}
-    weights = [variable.value for variable in model.backbone.trainable_variables]
-    norms = {}
     for task, loss in weighted.items():
         gradients = tape.gradient(loss, (losses, embeddings), unconnected_gradients="zero")
         norms[task] = tf.linalg.global_norm(
