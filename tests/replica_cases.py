@@ -96,7 +96,7 @@ def fit(model, batches, epochs):
     collected = StepLosses()
     settings = dict(epochs=epochs, steps_per_epoch=1, callbacks=[collected])
     if strategy.is_multi_worker(model.distribute_strategy):
-        multi_worker.fit(model, batches, None, initial_epoch=0, **settings)
+        multi_worker.fit(model, batches, initial_epoch=0, **settings)
     else:
         model.fit(batches(), shuffle=False, verbose=0, **settings)
     return collected.losses

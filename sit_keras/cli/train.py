@@ -12,7 +12,9 @@ from sit_keras.config.execution import STRATEGIES, Execution
 from sit_keras.config.serialization import to_dict
 
 # How a run is carried out; it may be continued with other values.
-EXECUTION = ("strategy", "micro_batches", "resume", "on_nan", "on_full_disk")
+EXECUTION = (
+    "strategy", "micro_batches", "resume", "on_nan", "on_full_disk", "on_changed_images",
+)  # fmt: skip
 
 
 def define(flags: Flags) -> None:
@@ -44,6 +46,14 @@ def define(flags: Flags) -> None:
         ["stop", "go_on"],
         "Stop when the disk is full, or go on without the files that find no space.",
     )
+    flags.choice(
+        "on_changed_images",
+        "stop",
+        ["stop", "go_on"],
+        "Where an unfinished run finds other images than it was trained on so far: stop and name "
+        "them, or go on with those that are there. The steps of an epoch and the schedule stay; "
+        "held-out figures may then include images that were trained on.",
+    )
     flags.switch("export", True, "Export the encoder to exports/ for TF Serving at the end.")
     flags.group("Instead of training")
     flags.switch(
@@ -64,8 +74,7 @@ def run(options: Options) -> None:
     config = resolve(options)
     execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
     start_tensorflow()
-    from sit_keras.runs.results import finished_results
-    from sit_keras.serving.export import export, export_folder
+    from sit_keras.serving.export import export, export_folder, refuse_output
     from sit_keras.workflows import messages
     from sit_keras.workflows.pretrain import pretrain
 
@@ -74,7 +83,9 @@ def run(options: Options) -> None:
         print(json.dumps({**to_dict(config), "resolved": resolved}, indent=2))
         return
     run_dir = run_folder(options, config)
-    was_finished = finished_results(pathlib.Path(run_dir)) is not None
+    output = export_folder(run_dir)
+    if options.export:
+        refuse_output(output)  # now, and not after hours of training
     results = pretrain(
         config=config,
         run_dir=run_dir,
@@ -83,8 +94,15 @@ def run(options: Options) -> None:
         execution=execution,
     )
     print(messages.summary(results, run_dir))
-    if options.export and not was_finished and "losses" in results:  # only the chief has them
-        print(f"Export:   {export(run=run_dir, output=export_folder(run_dir))}")
+    is_chief = "losses" in results
+    if options.export and is_chief and not _is_exported(run_dir, output):
+        print(f"Export:   {export(run=run_dir, output=output)}")
+
+
+def _is_exported(run_dir: str, output: pathlib.Path) -> bool:
+    """Whether a version was written after the run had ended; an export may have failed."""
+    ended = (pathlib.Path(run_dir) / "results.json").stat().st_mtime_ns
+    return any(model.stat().st_mtime_ns >= ended for model in output.glob("*/saved_model.pb"))
 
 
 COMMAND = Command(

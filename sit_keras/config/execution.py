@@ -22,6 +22,10 @@ class Execution:
         on_nan: str. What a loss or gradient that is not finite does: `stop` the run, or `skip`.
             Either way it changes no weight.
         on_full_disk: str. `stop`, or `go_on` without what could not be written.
+        on_changed_images: str. What a run that is continued does where its images are not those
+            that it was trained on so far: `stop`, or `go_on` with those that are there. Its steps
+            and its schedule stay; the images are split anew, so that figures on held-out images may
+            include images that it was trained on.
     """
 
     strategy: str = "auto"
@@ -29,10 +33,12 @@ class Execution:
     resume: bool = True
     on_nan: str = "stop"
     on_full_disk: str = "stop"
+    on_changed_images: str = "stop"
 
     def __post_init__(self):
         normalize_fields(self)
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("on_nan", self.on_nan, ("stop", "skip"))
         check_choice("on_full_disk", self.on_full_disk, ("stop", "go_on"))
+        check_choice("on_changed_images", self.on_changed_images, ("stop", "go_on"))
         check_at_least(self, 1, "micro_batches")

@@ -136,8 +136,7 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
         model.compile(
             _optimizer(model, encoder.num_layers, config, plans, steps), summed_cross_entropy
         )
-        parts = {"network": model, "noise": body.noise.state.value}
-        checkpoints = Checkpoints(model, folder / "checkpoints", parts)
+        checkpoints = Checkpoints(model, folder / "checkpoints", {"network": model})
     print(f"{folder}: {len(train)} images, {config.epochs} epochs of {steps} steps.", flush=True)
     _fit(model, checkpoints, train, body, config, steps, folder)
 
@@ -217,7 +216,6 @@ def _depth(part, num_layers):
 
 def _fit(model, checkpoints, train, body, config, steps, folder):
     """Trains to the last epoch, from the last checkpoint if there is one."""
-    checkpoints.sweep()
     done = checkpoints.restore() // steps
     forget_later_epochs(folder / "log.csv", done)
     if done == config.epochs:

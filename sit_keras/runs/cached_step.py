@@ -11,6 +11,15 @@ import numpy as np
 from sit_keras.config.serialization import differing
 from sit_keras.data.images import ImageSet
 from sit_keras.runs.files import sole_run, write_json
+from sit_keras.runs.image_record import contents_of, names_of
+
+# Settings that are fingerprints, which say nothing to a reader.
+_IN_WORDS = {
+    "train": "the training images have changed",
+    "held_out": "the held-out images have changed",
+    "test": "the test images have changed",
+    "encoder": "the weights of the encoder have changed",
+}
 
 
 def cached_step(
@@ -37,6 +46,7 @@ def cached_step(
     if path.exists() and begun:
         changed = differing(json.loads(path.read_text()), settings)
         if changed:
+            changed = [_IN_WORDS.get(line.partition(":")[0], line) for line in changed]
             raise ValueError(
                 f"{folder} holds results of other settings ({'; '.join(changed)}): give another "
                 "--output, or remove that folder."
@@ -51,8 +61,13 @@ def cached_step(
 
 
 def images_fingerprint(images: ImageSet) -> str:
-    """Returns a short text that changes with any pixel or path, label or class."""
-    return fingerprint([images.items, images.labels, np.array(images.class_names)])
+    """Returns a short text that changes with any image, its name, label or class.
+
+    Names are relative to the folder that all files share, so that a moved folder stays the same.
+    """
+    names, classes = ("\0".join(texts) for texts in (names_of(images), images.class_names))
+    texts = f"{names}\0\0{classes}".encode("utf-8", "surrogateescape")
+    return fingerprint([np.frombuffer(texts, np.uint8), contents_of(images), images.labels])
 
 
 def fingerprint(arrays: typing.Iterable[np.ndarray]) -> str:

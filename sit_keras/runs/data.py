@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import pathlib
 
+import numpy as np
 import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
@@ -14,8 +16,11 @@ from sit_keras.data.splits import hold_out
 
 # Enough to compare an encoder with its baselines; the paper's protocols use every image.
 MAX_PROBE_TRAIN, MAX_PROBE_TEST = 5_000, 2_000
-MAX_VALIDATION_STEPS = 10
+# One device validates, after each epoch: at most so many batches, and images beyond the first one.
+MAX_VALIDATION_BATCHES, MAX_VALIDATION_IMAGES = 10, 2_048
 MIN_VALIDATION_IMAGES = 16
+# Images by which the gradients of the tasks are measured, and of the sheets.
+MAX_MEASURED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +31,15 @@ class RunData:
         config: RunConfig.
         train, held_out: ImageSet. The training split, in two parts.
         test: ImageSet or None. The source's own test split.
+        recorded_steps: int or None. Steps of an epoch that a run began with, if it is continued
+            with other images.
     """
 
     config: RunConfig
     train: ImageSet
     held_out: ImageSet
     test: ImageSet | None
+    recorded_steps: int | None = None
 
     @classmethod
     def load(
@@ -68,7 +76,34 @@ class RunData:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; raises ValueError if there are too few images for one."""
-        return steps_per_epoch(self.config, len(self.train))
+        return self.recorded_steps or steps_per_epoch(self.config, len(self.train))
+
+    @property
+    def folder(self) -> pathlib.Path | None:
+        """The folder of the data set, None for images in memory."""
+        if self.train.in_memory:
+            return None
+        return pathlib.Path(self.config.dataset.removeprefix("folder:")).expanduser()
+
+    def refuse_as_output(self, output: str | os.PathLike) -> None:
+        """Raises ValueError if a folder for results is one of the folders of these images.
+
+        Results may lie in a folder of their own among the images, which is left out of them.
+        """
+        if self.folder is None:
+            return
+        output, root = os.path.realpath(output), os.path.realpath(self.folder)
+        parts = [part for part in (self.train, self.held_out, self.test) if part is not None]
+        folders = {os.path.dirname(path) for part in parts for path in part.items.tolist()}
+        own = {root, *map(os.path.realpath, folders)}
+        is_above = output.startswith(root + os.sep) and any(
+            folder.startswith(output + os.sep) for folder in own
+        )
+        if output in own or is_above:
+            raise ValueError(
+                f"{output} is a folder of the images of {self.config.dataset}, among which results "
+                "would lie: give another folder for the results."
+            )
 
     def train_batches(self, first: int, last: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Returns the images of steps `first` to `last` of the run, see `step_images`.
@@ -80,31 +115,45 @@ class RunData:
         batch_size = self.config.batch_size
         return step_images(self.train, self.two_views, batch_size, first, last, shard=shard)
 
-    def validation_batches(self, divisor: int, shard: Shard = WHOLE) -> tf.data.Dataset:
-        """Returns the same images every epoch, held-out ones if there are enough of them.
+    @property
+    def needed_to_validate(self) -> int:
+        """How many images must be held out for a validation."""
+        return min(self.config.batch_size, MIN_VALIDATION_IMAGES)
 
-        Args:
-            divisor: int. Divides the size of the batches.
-            shard: Shard. The part of this process.
+    @property
+    def can_validate(self) -> bool:
+        """Whether enough images are held out."""
+        return len(self.held_out) >= self.needed_to_validate
+
+    def watched(self, at_most: int) -> ImageSet:
+        """Returns some images, in an order of the seed, for validation, sheets and gradient shares.
+
+        They are held-out images if enough of these exist, else training images.
         """
-        enough = len(self.held_out) >= min(self.config.batch_size, MIN_VALIDATION_IMAGES)
-        watched = self.held_out if enough else self.train
-        batch_size = min(self.config.batch_size, len(watched))
-        batch_size = max(batch_size // divisor, 1) * divisor
-        steps = min(MAX_VALIDATION_STEPS, count_steps(len(watched), batch_size))
-        return step_images(
-            watched, self.validation_views, batch_size, 0, steps, shuffle=False, shard=shard
-        )
+        images = self.held_out if self.can_validate else self.train
+        return shuffled(images, self.config.seed, at_most)
+
+    def validation_batches(self) -> tf.data.Dataset:
+        """Returns the same held-out images every epoch, see `step_images`.
+
+        The size of the batches is that of training, or the number of held-out images.
+        """
+        batch_size = min(self.config.batch_size, len(self.held_out))
+        most = min(MAX_VALIDATION_BATCHES, max(1, MAX_VALIDATION_IMAGES // batch_size))
+        images = self.watched(most * batch_size)
+        steps = len(images) // batch_size
+        return step_images(images, self.validation_views, batch_size, 0, steps, shuffle=False)
 
     def views(self, step: int) -> dict[str, tf.Tensor]:
         """Returns the views of one step of the training, as the model makes them."""
         (images,) = self.train_batches(step, step + 1)
         return self.two_views(images, step)
 
-    def sample_of_validation(self, count: int) -> dict[str, tf.Tensor]:
-        """Returns the views of at most so many images of the validation."""
-        images = next(iter(self.validation_batches(1)))[:count]
-        return self.validation_views(images, 0)
+    def sample_of_validation(self) -> dict[str, tf.Tensor]:
+        """Returns views of at most `MAX_MEASURED` watched images, as validation draws them."""
+        images = self.watched(min(MAX_MEASURED, self.config.batch_size))
+        (batch,) = step_images(images, self.validation_views, len(images), 0, 1, shuffle=False)
+        return self.validation_views(batch, 0)
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""
@@ -113,6 +162,11 @@ class RunData:
             self.train.labelled().subset(MAX_PROBE_TRAIN, seed),
             test.labelled().subset(MAX_PROBE_TEST, seed),
         )
+
+
+def shuffled(images: ImageSet, seed: int, at_most: int | None = None) -> ImageSet:
+    """Returns images, or the first of them, in an order of the seed; folders are read by class."""
+    return images.take(np.random.default_rng(seed).permutation(len(images))[:at_most])
 
 
 def steps_per_epoch(config: RunConfig, num_images: int) -> int:

@@ -1,7 +1,10 @@
 """The folder of a run: its name, its settings, and whether a run may go on in it."""
 
+import os
 import pathlib
 import platform
+import re
+import zlib
 
 import keras
 import numpy as np
@@ -13,10 +16,21 @@ from sit_keras.config.serialization import differences
 from sit_keras.config.settings import RunConfig
 from sit_keras.runs.files import load_json, save_json
 
+_LONGEST_NAME = 120  # bytes, of the 255 that a name may have, with what is added to it
+
 
 def folder_name(dataset: str) -> str:
-    """Returns the name of a data set as part of a folder's name."""
-    return dataset.replace(":", "-").replace("/", "-")
+    """Returns the name of a data set as part of a folder's name.
+
+    It has letters, digits, dots, dashes and underscores alone: TensorFlow and shells take other
+    signs, such as brackets, for patterns. A long name is cut, and tells itself from others by a
+    checksum.
+    """
+    name = re.sub(r"[^\w.-]", "-", dataset)
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        checksum = zlib.crc32(dataset.encode("utf-8", "surrogateescape"))
+        name = f"{os.fsencode(name)[:_LONGEST_NAME].decode('utf-8', 'ignore')}-{checksum:08x}"
+    return name
 
 
 def run_name(config: RunConfig) -> str:

@@ -88,6 +88,21 @@ def export_folder(run: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path("exports") / path.name
 
 
+def refuse_output(output: str | os.PathLike) -> None:
+    """Raises ValueError if an export could not be written to a folder, which need not exist yet."""
+    path = pathlib.Path(output).absolute()
+    if set(str(path)) & set("[]*?{}\\"):
+        raise ValueError(
+            f"TensorFlow takes the folder of the export {output} for a pattern, because of one of "
+            "[ ] * ? { } \\ in it: give another one."
+        )
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise ValueError(
+            f"Cannot write an export to {output}: {existing} is not a writable folder."
+        )
+
+
 def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
     """Writes a complete model into a folder aside."""
     model, extra = aside / "model", aside / "model" / "assets.extra"

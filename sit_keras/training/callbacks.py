@@ -1,4 +1,4 @@
-"""What is measured and shown after each epoch: gradients of the tasks, sheets, a line of text."""
+"""What is measured and shown after each epoch: validation, gradients of the tasks, sheets, text."""
 
 import gc
 import os
@@ -11,8 +11,49 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.plots.image_grids import reconstruction_sheet
-from sit_keras.runs.tensorboard import PictureLog
-from sit_keras.training.update import task_gradient_norms
+from sit_keras.runs.tensorboard import BoardLog
+from sit_keras.training import strategy
+from sit_keras.training.micro_batches import losses_in_parts, smallest_parts, task_gradient_norms
+
+
+class ValidationLosses(keras.callbacks.Callback):
+    """Adds the losses on held-out images to the epoch's logs, as `val_` and their names.
+
+    One device computes them, so they do not depend on how many devices share the training. Every
+    worker gets those of the chief, so that callbacks behind this one decide alike everywhere.
+
+    Args:
+        batches: dataset of images (B, H, W, C), or of pairs of crops, the same every epoch.
+        at_once: int. Images that go through the network at once.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, at_once: int):
+        super().__init__()
+        self._batches = batches
+        self._at_once = at_once
+
+    def set_model(self, model):
+        super().set_model(model)
+
+        def losses(images, step):
+            views = model.make_views(images, step, validation=True)
+            parts = smallest_parts(images.shape[0], self._at_once)
+            found, accuracies = losses_in_parts(model, views, parts)
+            return {"loss": model.weighting(found), **found, **accuracies}
+
+        self._losses = tf.function(losses, autograph=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        replicas, names = self.model.distribute_strategy, list(self.model.trackers)
+        means = dict.fromkeys(names, 0.0)
+        if strategy.is_chief(replicas):
+            found = [
+                self._losses(images, tf.constant(step, tf.int64))
+                for step, images in enumerate(self._batches)
+            ]
+            means = {name: float(np.mean([each[name] for each in found])) for name in names}
+        for name in names:
+            logs[f"val_{name}"] = strategy.from_chief(replicas, means[name])
 
 
 class TaskGradients(keras.callbacks.Callback):
@@ -23,15 +64,20 @@ class TaskGradients(keras.callbacks.Callback):
 
     Args:
         views: a batch of views, the same every epoch.
+        at_once: int or None. Images that go through the network at once; None for all of them.
     """
 
-    def __init__(self, views: dict):
+    def __init__(self, views: dict, at_once: int | None = None):
         super().__init__()
         self._views = views
+        batch = len(views["corrupted"])
+        self._num_parts = smallest_parts(batch, at_once or batch)
 
     def set_model(self, model):
         super().set_model(model)
-        self._norms = tf.function(lambda views: task_gradient_norms(model, views), autograph=False)
+        self._norms = tf.function(
+            lambda views: task_gradient_norms(model, views, self._num_parts), autograph=False
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         weighting = self.model.weighting
@@ -51,7 +97,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
         folder: where the PNG files go.
         every: int. Epochs.
         epochs: int or None. Of the whole training, the last of which has a sheet too.
-        log: PictureLog or None. Shows them in TensorBoard too.
+        log: BoardLog or None. Shows them in TensorBoard too.
     """
 
     def __init__(
@@ -60,7 +106,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
         folder: str | os.PathLike,
         every: int = 1,
         epochs: int | None = None,
-        log: PictureLog | None = None,
+        log: BoardLog | None = None,
     ):
         super().__init__()
         self._epochs = epochs
@@ -74,7 +120,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
             path = self._folder / f"epoch_{epoch + 1:04d}.png"
             self._write(path)
             if self._log is not None:
-                self._log.add(path, "sheet", step=epoch)
+                self._log.add_picture(path, "sheet", step=epoch)
             gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):
@@ -90,6 +136,28 @@ class ReconstructionSheets(keras.callbacks.Callback):
             path=path,
             preprocessing=self.model.backbone.preprocessing,
         )
+
+
+class EpochScalars(keras.callbacks.Callback):
+    """Writes the epoch's logs for TensorBoard, as `keras.callbacks.TensorBoard` names them.
+
+    That callback takes no folder whose name is not UTF-8.
+
+    Args:
+        folder: gets a log in `train`, and one in `validation` if there is one.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        super().__init__()
+        folder = pathlib.Path(folder)
+        self._train, self._validation = BoardLog(folder / "train"), BoardLog(folder / "validation")
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in logs.items():
+            board = self._validation if name.startswith("val_") else self._train
+            board.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        self._train.flush()
+        self._validation.flush()
 
 
 class EpochReport(keras.callbacks.Callback):

@@ -11,6 +11,13 @@ if typing.TYPE_CHECKING:
     from sit_keras.training.pretrainer import SiTPretrainer
 
 
+def smallest_parts(batch: int, at_once: int) -> int:
+    """Returns into how many equal parts a batch is cut so that none exceeds `at_once` images."""
+    return next(
+        parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= at_once
+    )
+
+
 def divides(batch: int | None, parts: int) -> bool:
     """Whether a batch, whose size may be unknown (None), can be cut into so many parts."""
     return batch is not None and batch % parts == 0
@@ -55,30 +62,55 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
 
     model.backbone.noise.state.assign(noise)
     weights = [variable.value for variable in model.network.trainable_variables]
-
-    def teach(sums, part):
-        views, loss_gradients, embedding_gradients = part
-        with tf.GradientTape() as tape:
-            outputs, losses, _ = model.objective.separate(views, training=True)
-            results = losses, outputs["projection"]
-        gradients = tape.gradient(
-            results, weights, output_gradients=(loss_gradients, embedding_gradients)
-        )
-        return [old + new for old, new in zip(sums, gradients, strict=True)]
-
-    network_gradients = tf.foldl(
-        teach,
-        (parts, loss_gradients, embedding_gradients),
-        initializer=[tf.zeros_like(weight) for weight in weights],
-        parallel_iterations=1,
-    )
+    gradients = loss_gradients, embedding_gradients
+    network_gradients = _carry_back(model, parts, weights, *gradients, training=True)
     return total, *means, [*network_gradients, *weighting_gradients]
 
 
-def losses_in_parts(model: "SiTPretrainer", views: dict) -> tuple[dict, dict]:
+def losses_in_parts(model: "SiTPretrainer", views: dict, num_parts: int) -> tuple[dict, dict]:
     """Computes what `PretextObjective.losses` does in inference, part by part."""
-    parts = _split(views, model.micro_batches)
+    if num_parts == 1:
+        return model.objective.losses(views)
+    parts = _split(views, num_parts)
     return _whole(model, *_look(model, parts, training=False))
+
+
+def task_gradient_norms(
+    model: "SiTPretrainer", views: dict, num_parts: int = 1
+) -> dict[str, tf.Tensor]:
+    """Measures the norm of each weighted task's gradient at the backbone.
+
+    Args:
+        model: SiTPretrainer.
+        views: a batch as for `PretextObjective.losses`.
+        num_parts: int. Parts that go through the network one after the other.
+
+    Returns:
+        A dict from task to the global norm of the gradient of its weighted loss with respect to
+        the backbone's weights, a scalar float32.
+    """
+    weights = [variable.value for variable in model.backbone.trainable_variables]
+    effective = model.weighting.task_weights()
+    if num_parts == 1:
+        with tf.GradientTape(persistent=True) as tape:
+            losses, _ = model.objective.losses(views)
+            weighted = {task: effective[task] * loss for task, loss in losses.items()}
+        return {
+            task: tf.linalg.global_norm(tape.gradient(loss, weights))
+            for task, loss in weighted.items()
+        }
+    parts, norms = _split(views, num_parts), {}
+    losses, accuracies, embeddings = _look(model, parts, training=False)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((losses, embeddings))
+        means, _ = _whole(model, losses, accuracies, embeddings)
+        weighted = {task: effective[task] * loss for task, loss in means.items()}
+    for task, loss in weighted.items():
+        gradients = tape.gradient(loss, (losses, embeddings), unconnected_gradients="zero")
+        norms[task] = tf.linalg.global_norm(
+            _carry_back(model, parts, weights, *gradients, training=False)
+        )
+    return norms
 
 
 def _split(views, parts):
@@ -107,6 +139,30 @@ def _look(model, parts, training):
     )
     # One part after the other: a plain loop would let TensorFlow hold all of them at once.
     return tf.map_fn(look, parts, fn_output_signature=signature, parallel_iterations=1)
+
+
+def _carry_back(model, parts, weights, loss_gradients, embedding_gradients, training):
+    """Returns the gradients of weights, given those of what `_look` returns, part by part."""
+
+    def teach(sums, part):
+        views, loss_gradients, embedding_gradients = part
+        with tf.GradientTape() as tape:
+            outputs, losses, _ = model.objective.separate(views, training)
+            results = losses, outputs["projection"]
+        gradients = tape.gradient(
+            results,
+            weights,
+            output_gradients=(loss_gradients, embedding_gradients),
+            unconnected_gradients="zero",
+        )
+        return [old + new for old, new in zip(sums, gradients, strict=True)]
+
+    return tf.foldl(
+        teach,
+        (parts, loss_gradients, embedding_gradients),
+        initializer=[tf.zeros_like(weight) for weight in weights],
+        parallel_iterations=1,
+    )
 
 
 def _whole(model, losses, accuracies, embeddings):

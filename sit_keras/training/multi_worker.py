@@ -13,7 +13,6 @@ BatchesOf = typing.Callable[[Shard], tf.data.Dataset]
 def fit(
     model: keras.Model,
     batches_of: BatchesOf,
-    validation_of: BatchesOf | None,
     initial_epoch: int,
     epochs: int,
     steps_per_epoch: int,
@@ -26,16 +25,14 @@ def fit(
     Args:
         model: compiled under a MultiWorkerMirroredStrategy.
         batches_of: returns the dataset of a shard, which this worker makes for its own devices.
-        validation_of: as `batches_of`, or None.
         initial_epoch, epochs, steps_per_epoch, callbacks: as for `fit`.
     """
     strategy = model.distribute_strategy
     calls = keras.callbacks.CallbackList(
         callbacks, model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
     )
-    train, test = (_on_all_replicas(strategy, step) for step in (model.train_step, model.test_step))
+    train = _on_all_replicas(strategy, model.train_step)
     batches = iter(_own_share(strategy, batches_of))
-    validation = None if validation_of is None else _own_share(strategy, validation_of)
     model.stop_training = False
     calls.on_train_begin()
     for epoch in range(initial_epoch, epochs):
@@ -44,12 +41,7 @@ def fit(
         for step in range(steps_per_epoch):
             calls.on_train_batch_begin(step)
             calls.on_train_batch_end(step, train(next(batches)))
-        logs = _results(model)
-        if validation is not None:
-            model.reset_metrics()
-            for batch in validation:
-                test(batch)
-            logs |= {f"val_{name}": value for name, value in _results(model).items()}
+        logs = {name: float(value) for name, value in model.get_metrics_result().items()}
         calls.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
@@ -72,7 +64,3 @@ def _on_all_replicas(strategy, step):
         return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
     return run
-
-
-def _results(model):
-    return {name: float(value) for name, value in model.get_metrics_result().items()}

@@ -160,10 +160,9 @@ class SiTPretrainer(TrainsOnImages):
     def trained_parts(self) -> dict:
         """What a checkpoint keeps beside the optimizer."""
         return {
-            "network": self.network,
+            "network": self.network,  # with the state of the random numbers that drop paths
             "weighting": self.weighting,
-            "noise": self.backbone.noise.state.value,
-            "step": self.step.value,
+            "step": self.step,
         }
 
     @property
@@ -256,10 +255,8 @@ class SiTPretrainer(TrainsOnImages):
         with tf.control_dependencies([views["rotation"]]):
             self._validation_step.assign_add(1)
         batch = self._check_views(views)
-        if self.micro_batches > 1 and divides(batch, self.micro_batches):
-            losses, accuracies = losses_in_parts(self, views)
-        else:
-            losses, accuracies = self.objective.losses(views)
+        parts = self.micro_batches if divides(batch, self.micro_batches) else 1
+        losses, accuracies = losses_in_parts(self, views, parts)
         for name, value in {"loss": self.weighting(losses), **losses, **accuracies}.items():
             self.trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self.trackers.items()}

@@ -83,6 +83,12 @@ def from_all_workers(strategy: tf.distribute.Strategy, value: int) -> np.ndarray
     return _exchange(strategy)(tf.constant([value], tf.int64)).numpy()
 
 
+def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
+    """Returns the chief's number on every worker; all of them must call it together."""
+    bits = np.array([value], np.float64).view(np.int64)
+    return float(from_all_workers(strategy, int(bits[0]))[:1].view(np.float64)[0])
+
+
 @functools.lru_cache(maxsize=1)  # of the strategy: traced once, it costs a step little
 def _exchange(strategy):
     def gather(value):

@@ -1,4 +1,4 @@
-"""How gradients change the weights, how losses are logged, and the gradient of each task."""
+"""How gradients change the weights, and how losses are logged."""
 
 import typing
 
@@ -48,24 +48,3 @@ def track(trackers: dict, values: dict) -> dict:
         tracker.update_state(tf.where(is_bad, 0.0, value), tf.where(is_bad, 0.0, 1.0))
         logs[name] = tf.where(is_bad, float("nan"), tracker.result())
     return logs
-
-
-def task_gradient_norms(model: "SiTPretrainer", views: dict) -> dict[str, tf.Tensor]:
-    """Measures the norm of each weighted task's gradient at the backbone.
-
-    Args:
-        model: SiTPretrainer.
-        views: a batch as for `PretextObjective.losses`.
-
-    Returns:
-        A dict from task to the global norm of the gradient of its weighted loss with respect to
-        the backbone's weights, a scalar float32.
-    """
-    weights = [variable.value for variable in model.backbone.trainable_variables]
-    with tf.GradientTape(persistent=True) as tape:
-        losses, _ = model.objective.losses(views, training=False)
-        effective = model.weighting.task_weights()
-        weighted = {task: effective[task] * loss for task, loss in losses.items()}
-    return {
-        task: tf.linalg.global_norm(tape.gradient(loss, weights)) for task, loss in weighted.items()
-    }

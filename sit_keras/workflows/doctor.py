@@ -96,6 +96,7 @@ def examine(
     devices = _two_logical_cpus()
     yield from _gpus(config)
     data = RunData.load(config, data_dir, download)
+    data.refuse_as_output(run_dir)
     yield from _images(data)
     yield from _views(data, pathlib.Path(run_dir))
     yield _replicas(data, devices)

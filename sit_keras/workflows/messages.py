@@ -51,6 +51,12 @@ def announce(data: RunData) -> None:
         f"epochs.\n{config.preset}: {config.model.num_parameters:,} parameters at "
         f"{config.model.image_size} px."
     )
+    if not data.can_validate:
+        print(
+            f"{len(data.held_out) or 'No'} images are held out, and a validation needs "
+            f"{data.needed_to_validate} (--holdout): there is no validation curve, and sheets and "
+            "gradient shares are of training images."
+        )
     if not tf.config.list_physical_devices("GPU") and _is_large(config.model):
         print(
             "No GPU was found, and a step of this network takes long on a CPU: the native presets "

@@ -23,10 +23,11 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import NUM_ROTATIONS
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.plots import charts, image_grids
-from sit_keras.runs.data import RunData
+from sit_keras.runs.data import RunData, shuffled
 from sit_keras.runs.folder import read_settings
+from sit_keras.runs.image_record import RECORD, ImageRecord, changes
 from sit_keras.runs.log import read_log
-from sit_keras.runs.tensorboard import PictureLog
+from sit_keras.runs.tensorboard import BoardLog
 
 SHOWN = 8  # images in a sheet
 NEIGHBOURS = 8
@@ -75,8 +76,10 @@ def draw_pictures(
     encoder = SiTBackbone.from_preset(run)
     config = dataclasses.replace(config, dataset=dataset or config.dataset)
     data = RunData.load(config, data_dir, download)
-    shown = data.held_out if len(data.held_out) >= SHOWN else data.train
-    are_training = shown is data.train
+    _tell_of_other_images(run, data)
+    are_training = len(data.held_out) < SHOWN
+    shown = data.train if are_training else data.held_out
+    shown = shuffled(shown, config.seed, MAX_MAPPED)
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
     pictures = [_curves(log, config, folder)]
@@ -93,11 +96,22 @@ def draw_pictures(
             images = _images(sample, preprocessing)
             pictures.append(_rotations(network, images, are_training, folder))
     pictures += _attention(encoder, config, shown, folder)
-    pictures += _features(encoder, data, shown, folder)
-    board, epoch = PictureLog(run / "tensorboard" / "pictures"), int(log["epoch"][-1])
+    pictures += _features(encoder, data, shown, are_training, folder)
+    board, epoch = BoardLog(run / "tensorboard" / "pictures"), int(log["epoch"][-1])
     for picture in pictures:
-        board.add(picture.path, picture.path.stem, epoch, picture.caption)
+        board.add_picture(picture.path, picture.path.stem, epoch, picture.caption)
     return pictures
+
+
+def _tell_of_other_images(run: pathlib.Path, data: RunData) -> None:
+    """Prints a line if the images are not those that the run was trained on."""
+    path = run / RECORD
+    found = changes(ImageRecord.read(path), ImageRecord.of(data)) if path.exists() else []
+    if found:
+        print(
+            f"The images are not those that the run was trained on: {'; '.join(found)}. Pictures "
+            "of held-out images may show some that it was trained on."
+        )
 
 
 def _curves(log: dict[str, np.ndarray], config: RunConfig, folder) -> Picture:
@@ -198,7 +212,9 @@ def _attention(encoder: SiTBackbone, config: RunConfig, shown: ImageSet, folder)
     return pictures
 
 
-def _features(encoder: SiTBackbone, data: RunData, shown: ImageSet, folder) -> list[Picture]:
+def _features(
+    encoder: SiTBackbone, data: RunData, shown: ImageSet, are_training: bool, folder
+) -> list[Picture]:
     """Plots the map of features and the nearest neighbours."""
     config, features = data.config, FrozenFeatures(encoder)
     preprocessing = ImagePreprocessing.of(encoder)
@@ -218,7 +234,6 @@ def _features(encoder: SiTBackbone, data: RunData, shown: ImageSet, folder) -> l
     )
     bank = data.train.subset(MAX_BANK, config.seed)
     bank_tokens = tokens(bank)
-    are_training = shown is data.train
     queries, query_tokens = (bank, bank_tokens) if are_training else (mapped, mapped_tokens)
     chosen = np.random.default_rng(config.seed).permutation(len(queries))[:SHOWN]
     similarity = unit(query_tokens[chosen]) @ unit(bank_tokens).T

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
+from sit_keras.config.files import written_whole
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.baselines import compare_with_baselines
@@ -25,12 +26,19 @@ from sit_keras.models.seeding import seeded
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
 from sit_keras.runs.folder import refuse_another_run, write_settings
+from sit_keras.runs.image_record import ImageRecord, settle_images
 from sit_keras.runs.log import forget_later_epochs, last_losses
 from sit_keras.runs.model_card import CARD, run_card
 from sit_keras.runs.results import finished_results
-from sit_keras.runs.tensorboard import PictureLog
+from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import guards, multi_worker
-from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
+from sit_keras.training.callbacks import (
+    EpochReport,
+    EpochScalars,
+    ReconstructionSheets,
+    TaskGradients,
+    ValidationLosses,
+)
 from sit_keras.training.checkpoint import Checkpoints
 from sit_keras.training.memory import limit_arenas
 from sit_keras.training.pretrainer import SiTPretrainer
@@ -45,8 +53,8 @@ from sit_keras.training.strategy import (
 )
 from sit_keras.workflows.messages import announce
 
-# Images by which the gradients of the tasks are measured, and of the sheets.
-MAX_MEASURED = 64
+# The results that every worker returns, not the chief alone.
+_OF_ALL = ("steps", "train_seconds")
 
 
 def pretrain(
@@ -96,24 +104,29 @@ def pretrain(
             results = finished_results(run_dir)
             if results is None:
                 data = RunData.load(config, data_dir, download)
+                data.refuse_as_output(run_dir)
                 if is_first:
                     stack.enter_context(sole_run(run_dir))
+                data = settle_images(data, run_dir, execution.on_changed_images, writes=is_first)
+                if is_first:
                     write_settings(run_dir, config)
                     announce(data)
         if results is not None:
             print(f"{run_dir} is finished already, and stays as it is.")
-            return results
+            return results if is_first else {name: results[name] for name in _OF_ALL}
         stack.enter_context(precision(config.precision))
-        settings = [to_dict(config), dataclasses.asdict(execution), len(data.train)]
-        agree(strategy, "settings and images", settings)
+        images = ImageRecord.of(data).fingerprint()
+        agree(strategy, "settings", [to_dict(config), dataclasses.asdict(execution)])
+        agree(strategy, "images", images)
         steps = data.steps_per_epoch
         with strategy.scope():
             model = _build(config, steps, execution.micro_batches)
             checkpoints = Checkpoints(model, run_dir / "checkpoints", model.trained_parts)
         seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
-        results = {"steps": int(model.step.numpy()), "train_seconds": round(seconds, 1)}
+        results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
         if is_first:
-            model.network.save(run_dir / "network.keras")
+            with written_whole(run_dir / "network.keras") as aside:
+                model.network.save(aside)
             results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(
@@ -190,7 +203,6 @@ def _start_from(path, backbone):
 def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
-    checkpoints.sweep()
     start_step = checkpoints.restore()
     agree(strategy, "first step", start_step)
     if start_step == 0 and config.initial_encoder is not None:
@@ -201,26 +213,25 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
         forget_later_epochs(run_dir / "log.csv", start_step // steps)
         if start_step:
             print(f"Going on from step {start_step} of {run_dir}.")
-    parts = strategy.num_replicas_in_sync * model.micro_batches
+    # Of the images of a step, those that go through the network at once.
+    at_once = config.batch_size // (strategy.num_replicas_in_sync * model.micro_batches)
 
     position = guards.Position(start_step)
     stop = guards.StopOnSignal(checkpoints, position)
     record = run_dir / "not_finite.jsonl" if is_first else None
     watch = guards.WatchNonFinite(position, execution.on_nan, config.seed, record)
     save = guards.SaveState(checkpoints, position, model.backbone, run_dir / "encoder.keras")
-    followers = [position, watch]
+    validation = [ValidationLosses(data.validation_batches(), at_once)] if data.can_validate else []
+    followers = [position, *validation, watch]
     if is_first:
-        # No more images than the network is given at once in training.
-        count = max(2, min(MAX_MEASURED, config.batch_size // parts))
-        sample = data.sample_of_validation(count)
-        followers += _measures(data, sample)
+        sample = data.sample_of_validation()
+        followers += _measures(data, sample, at_once)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
         followers += map(guards.forgiving, writers) if forgive else writers
         followers.append(EpochReport(config.epochs))
     fit = multi_worker.fit if is_multi_worker(strategy) else _fit_with_keras
     model.stop_training = False
-    validation_of = functools.partial(data.validation_batches, parts)
     begin = time.monotonic()
     with stop.listening():
         # A run that was stopped within an epoch first takes that epoch's remaining steps.
@@ -230,7 +241,6 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
             fit(
                 model,
                 functools.partial(data.train_batches, first, last),
-                validation_of if len(data.held_out) else None,
                 initial_epoch=first // steps,
                 epochs=-(-last // steps),
                 steps_per_epoch=min(steps, last - first),
@@ -241,19 +251,14 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     return time.monotonic() - begin
 
 
-def _fit_with_keras(model, batches_of, validation_of, **settings):
-    model.fit(
-        batches_of(),
-        validation_data=validation_of and validation_of(),
-        shuffle=False,  # the order is the dataset's business
-        verbose=0,
-        **settings,
-    )
+def _fit_with_keras(model, batches_of, **settings):
+    # The order is the dataset's business.
+    model.fit(batches_of(), shuffle=False, verbose=0, **settings)
 
 
-def _measures(data, sample):
+def _measures(data, sample, at_once):
     """The callbacks that add to an epoch's logs."""
-    parts = [TaskGradients(sample)]
+    parts = [TaskGradients(sample, at_once)]
     bank, queries = data.probe_images(data.held_out)
     if len(bank) and len(queries):
         parts.append(NearestNeighbours(bank, queries))
@@ -263,13 +268,13 @@ def _measures(data, sample):
 def _writers(data, sample, run_dir):
     """The callbacks that write an epoch's pictures and logs."""
     config = data.config
-    pictures = PictureLog(run_dir / "tensorboard" / "sheets")
+    pictures = BoardLog(run_dir / "tensorboard" / "sheets")
     return [
         ReconstructionSheets(
             sample, run_dir / "sheets", config.sheet_every, config.epochs, pictures
         ),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
-        keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+        EpochScalars(run_dir / "tensorboard"),
     ]
 
 

@@ -16,7 +16,7 @@ from sit_keras.evaluation.features import FrozenFeatures, head_features
 from sit_keras.evaluation.linear import fit_heads
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.plots import charts
-from sit_keras.runs.cached_step import cached_step
+from sit_keras.runs.cached_step import cached_step, images_fingerprint
 from sit_keras.runs.data import RunData
 from sit_keras.runs.folder import run_name
 from sit_keras.runs.log import last_losses
@@ -140,6 +140,7 @@ def tune(
     check_choice("objective", objective, OBJECTIVES)
     space = search_space(config, parameters)
     data = RunData.load(config, data_dir, download)
+    data.refuse_as_output(output)
     bank, queries = data.probe_images(data.held_out)
     if not len(bank) or not len(queries):
         raise ValueError(
@@ -152,6 +153,8 @@ def tune(
         "trials": trials,
         "parameters": list(parameters),
         "objective": objective,
+        "train": images_fingerprint(data.train),
+        "held_out": images_fingerprint(data.held_out),
     }
 
     def search_in(path):

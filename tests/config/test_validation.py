@@ -150,6 +150,7 @@ OUT_OF_RANGE = [
     (Execution, "micro_batches", -1, {}),
     (Execution, "on_nan", "go_on", {}),
     (Execution, "on_full_disk", "skip", {}),
+    (Execution, "on_changed_images", "skip", {}),
 ]
 
 # The largest and smallest values that work.

@@ -9,9 +9,13 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.checks import TASKS
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import HEADS
-from sit_keras.training.micro_batches import gradients_in_parts
+from sit_keras.training.micro_batches import (
+    gradients_in_parts,
+    losses_in_parts,
+    smallest_parts,
+    task_gradient_norms,
+)
 from sit_keras.training.pretrainer import SiTPretrainer
-from sit_keras.training.update import task_gradient_norms
 
 NETWORK = dict(
     image_shape=(12, 12, 3), patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=24,
@@ -211,6 +215,26 @@ def test_the_gradient_norm_of_a_task_grows_with_its_weight(random):
     single.set_weights(model.get_weights())
     plain = {task: float(norm) for task, norm in task_gradient_norms(single, batch).items()}
     assert norms["contrastive"] == pytest.approx(3 * plain["contrastive"], rel=1e-4)
+
+
+@pytest.mark.parametrize("tasks", [TASKS, ("reconstruction",), ("contrastive",)])
+def test_gradient_norms_and_validation_losses_are_the_same_in_parts(random, tasks):
+    model = compiled(tasks=tasks)
+    (batch, _) = views_dataset(random)
+    norms, losses = (
+        [{name: float(value) for name, value in found.items()} for found in each]
+        for each in (
+            [task_gradient_norms(model, batch, parts) for parts in (1, 4)],
+            [losses_in_parts(model, batch, parts)[0] for parts in (1, 4)],
+        )
+    )
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5) and min(norms[0].values()) > 1e-3
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_parts_are_as_large_as_they_may_be():
+    assert [smallest_parts(64, at_once) for at_once in (64, 100, 32, 20, 1)] == [1, 1, 2, 4, 64]
+    assert smallest_parts(17, 8) == 17
 
 
 @pytest.mark.slow

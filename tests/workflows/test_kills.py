@@ -1,6 +1,7 @@
 """Whatever takes long is killed at random moments, and ends as if it had not been.
 
-By kill -9. KILLS=10 kills each ten times; `pytest -s` prints the moments.
+By kill -9, every other time while a file is being written. KILLS=10 kills each ten times, and
+`pytest -s` prints the moments.
 """
 
 import json
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from sit_keras.config.files import UNFINISHED
 from sit_keras.serving.export import verify_export
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -90,6 +92,12 @@ def finish(process, folder):
     assert process.wait(300) == 0, (folder / "printed").read_text()[-3000:]
 
 
+def wait_for_a_file_that_is_being_written(folder, process):
+    """Waits until a file is half written; the process began by removing older halves."""
+    while process.poll() is None and not any(folder.rglob(f"{UNFINISHED}*")):
+        pass
+
+
 def plain(value):
     """A value of JSON without what differs from run to run."""
     if isinstance(value, dict):
@@ -145,13 +153,16 @@ def test_what_is_killed_again_and_again_ends_as_what_was_not(tmp_path, name):
     folders = [tmp_path / "killed-1"]
     while len(killed) < KILLS:
         process = start(folders[-1], work)
+        begin = time.monotonic()
         moment = moments.uniform(0, 0.9 * seconds)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
+            if len(killed) % 2:
+                wait_for_a_file_that_is_being_written(folders[-1], process)
             process.kill()
             process.wait()
-            killed.append(f"{moment:.2f}")
+            killed.append(f"{time.monotonic() - begin:.2f}")
         else:  # what earlier attempts had left to do took less time
             finish(process, folders[-1])
             folders.append(tmp_path / f"killed-{len(folders) + 1}")
