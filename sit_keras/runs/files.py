@@ -29,6 +29,26 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def read_json(path: str | pathlib.Path) -> dict:
+    """Returns the values of a file of `write_json`.
+
+    Raises:
+        ValueError: if the file is not a JSON object.
+    """
+    try:
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a JSON file of this package ({error}): remove it, or restore it."
+        ) from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds a {type(values).__name__} where an object was expected: remove it, or "
+            "restore it."
+        )
+    return values
+
+
 def load_json(cls: type, path: str | pathlib.Path, extra: typing.Sequence[str] = ()) -> typing.Any:
     """Returns the config dataclass `cls` from a file of `save_json`, without its `extra` values."""
     values = json.loads(pathlib.Path(path).read_text())
