@@ -119,4 +119,3 @@ def _class_sizes(images) -> dict[int, int]:
 def _is_possible(share, counts) -> bool:
     """Whether a share of the labels leaves images of most classes."""
     return sum(round(share * count) == 0 for count in counts.values()) <= len(counts) / 2
-

@@ -115,9 +115,7 @@ def _fifth(labels, counts, seed):
         return alone, others
     classes = np.count_nonzero(counts > 1)
     stratify = labels[others] if len(others) >= 5 * classes else None
-    fitted, held_out = train_test_split(
-        others, test_size=0.2, stratify=stratify, random_state=seed
-    )
+    fitted, held_out = train_test_split(others, test_size=0.2, stratify=stratify, random_state=seed)
     return np.concatenate([fitted, alone]), held_out
 
 

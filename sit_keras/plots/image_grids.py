@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.plots.charts import save_figure
 
 CORRECT, WRONG = "darkgreen", "darkred"
 _DEFAULT = PreprocessingConfig()
@@ -31,7 +32,7 @@ def _cells(rows, columns, side=1.5, above=0.4):
 
 def _save(figure, path, dpi=100):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
+    save_figure(figure, path, dpi)
 
 
 def _pixels(images, preprocessing):
