@@ -46,8 +46,8 @@ def score(predicted: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
     _, balanced, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=present, average="macro", zero_division=0
     )
-    right, wrong = (np.bincount(classes, weights=x, minlength=len(present))
-                    for x in (is_right, ~is_right))  # fmt: skip
+    right, wrong = (np.bincount(classes[rows], minlength=len(present))
+                    for rows in (is_right, ~is_right))  # fmt: skip
     accuracies, balanced_accuracies = _resample(right, wrong, seed)
     return {
         "accuracy": float(np.mean(is_right)),
@@ -61,16 +61,20 @@ def score(predicted: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
 def _resample(right, wrong, seed):
     """Returns the accuracies (R,) and the balanced accuracies (R,) of bootstrap resamples.
 
-    How many images of each kind (a class, classified correctly or not) a resample of the images
-    has, is multinomial, so the images themselves need not be drawn.
+    How many of the images of a resample are right is binomial, so no image need be drawn. For the
+    balanced accuracy each class is resampled by itself: otherwise some resamples would lack a rare
+    class, and be judged without it.
+
+    Args:
+        right, wrong: (P,) int. Images of each class that are classified correctly, or not.
+        seed: int.
     """
-    kinds = np.concatenate([right, wrong])  # (2 P,)
-    count = int(kinds.sum())
-    drawn = np.random.default_rng(seed).multinomial(count, kinds / count, RESAMPLES)
-    right, wrong = np.split(drawn, 2, axis=1)  # (R, P)
+    generator = np.random.default_rng(seed)
     of_class = right + wrong
-    recalls = right / np.maximum(of_class, 1)
-    return right.sum(axis=1) / count, recalls.sum(axis=1) / (of_class > 0).sum(axis=1)
+    count = of_class.sum()
+    accuracies = generator.binomial(count, right.sum() / count, RESAMPLES) / count
+    recalls = generator.binomial(of_class, right / of_class, (RESAMPLES, len(right))) / of_class
+    return accuracies, recalls.mean(axis=1)
 
 
 def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
