@@ -11,13 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.checks import TASKS
-from sit_keras.config.files import written_whole
-
-
-def save_figure(figure: Figure, path: str | os.PathLike, dpi: int = 120) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=dpi)
+from sit_keras.plots.figures import save_figure
 
 
 def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
@@ -56,7 +50,7 @@ def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None
             axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    save_figure(figure, path, 100)
+    save_figure(figure, path)
 
 
 def _colour(name):
@@ -93,7 +87,7 @@ def confusion_sheet(
         for (i, j), number in np.ndenumerate(confusion):
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(number), ha="center", va="center", color=colour, fontsize=7)
-    save_figure(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def feature_map(
@@ -127,7 +121,7 @@ def feature_map(
         for text in legend.get_texts():
             text.set_parse_math(False)
     axes.set_axis_off()
-    save_figure(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
@@ -159,7 +153,7 @@ def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy, %", xlim=(0, 105))
     figure.legend(loc="outside upper right", ncols=2 * len(columns), fontsize=8)
-    save_figure(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
@@ -184,4 +178,4 @@ def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None
         axes.set(xlabel=name, ylabel="score, %")
     for axes in list(cells):  # cells without a chart
         axes.set_axis_off()
-    save_figure(figure, path)
+    save_figure(figure, path, dpi=120)

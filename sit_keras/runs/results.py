@@ -21,17 +21,18 @@ def finished_results(run_dir: pathlib.Path) -> dict | None:
     """Returns the results of a finished run, or None if the run is not finished.
 
     Raises:
-        ValueError: if `results.json` is not that of a run.
+        ValueError: if there are results that no finished run leaves.
     """
     path = run_dir / "results.json"
     if not path.exists():
         return None
-    results = read_json(path)
-    if "steps" not in results:
-        raise ValueError(
-            f"{path} holds no results of a run (no `steps`): remove it to train on, or restore it."
-        )
-    return results
+    return read_json(
+        path,
+        "the results of a finished run",
+        needs=("steps", "train_seconds", "losses"),
+        mend="Remove that file and give the command again: the run goes on from its last "
+        "checkpoint, and nothing else is lost.",
+    )
 
 
 def record_results(folder: pathlib.Path, header: dict, values: dict) -> dict:
@@ -53,7 +54,7 @@ def record_results(folder: pathlib.Path, header: dict, values: dict) -> dict:
     """
     path = folder / "results.json"
     with filelock.FileLock(folder / ".results.lock"):
-        earlier = read_json(path) if path.exists() else {}
+        earlier = _read_evaluation(path) if path.exists() else {}
         if any(earlier.get(name) != value for name, value in header.items()):
             if earlier:
                 kept = _free_name(folder)
@@ -63,6 +64,15 @@ def record_results(folder: pathlib.Path, header: dict, values: dict) -> dict:
         results = {**earlier, **header, **values}
         write_json(path, results)
     return results
+
+
+def _read_evaluation(path):
+    return read_json(
+        path,
+        "the results of an evaluation",
+        ["fingerprint"],
+        "Remove that file and evaluate again, or give another --output.",
+    )
 
 
 def _free_name(folder):

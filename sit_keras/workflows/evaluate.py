@@ -116,6 +116,9 @@ def evaluate(
         "test_fingerprint": images_fingerprint(test),
         "image_shape": list(encoder.image_shape),
         "preprocessing": to_dict(encoder.preprocessing),
+        "value_range": [
+            images.value_range and list(images.value_range) for images in (train, test)
+        ],
         "seed": seed,
     }
     pretrained = config is not None and not scratch

@@ -80,6 +80,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     """
     run = pathlib.Path(run)
     config, results = read_settings(run), finished_results(run) or {}
+    versions = read_json(run / "config.json", "the settings of a run", ["versions"])["versions"]
     title = f"{shown_dataset(config.dataset)}, {config.preset}, seed {config.seed}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -92,7 +93,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
         "<h2>Settings</h2>",
         *_settings(config),
         "<h2>Versions</h2>",
-        _table(read_json(run / "config.json")["versions"].items()),
+        _table(versions.items()),
     ]
     path = run / "report.html"
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -121,10 +122,12 @@ def _evaluations(run):
     """Returns the evaluations of this encoder."""
     parts = []
     for path in sorted(run.glob("evaluation/*/results.json")):
-        results = read_json(path)
-        if not {"fingerprint", "image_shape", "dataset"} <= set(results):
-            print(f"{path} holds no evaluation: left out.")
-            continue
+        results = read_json(
+            path,
+            "the results of an evaluation",
+            ["image_shape", "fingerprint", "dataset"],
+            "Remove that file, or evaluate again.",
+        )
         # The position embeddings, and so the fingerprint, depend on the image size.
         encoder = SiTBackbone.from_preset(run, image_shape=tuple(results["image_shape"]))
         if results["fingerprint"] != fingerprint(encoder.get_weights()):

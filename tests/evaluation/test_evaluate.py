@@ -202,7 +202,7 @@ def test_images_that_changed_are_not_mixed_with_results_of_before(tmp_path, caps
     assert "is now results-1.json" in capsys.readouterr().out
     assert json.loads((output / "results-1.json").read_text()) == both
     (output / "results.json").write_text("[]")
-    with pytest.raises(ValueError, match="results.json holds a list where an object was expected"):
+    with pytest.raises(ValueError, match="results.json should hold the results of an evaluation"):
         evaluate(tmp_path / "some.keras", dataset, ("linear",), output)
 
 

@@ -127,16 +127,14 @@ def test_names_of_folders_are_no_markup_in_the_page_and_name_no_owner(tmp_path):
     assert page.count("&lt;img") >= 4  # the title, the heading, and the two settings
 
 
-def test_a_file_that_is_no_evaluation_is_left_out_of_the_page(tmp_path, capsys):
+@pytest.mark.parametrize("text", ['{"accuracy": 1}', "[]", ""])
+def test_a_file_that_is_no_evaluation_is_refused_by_its_name(tmp_path, text):
     write_settings(tmp_path, run_config("digits"))
     (tmp_path / "log.csv").write_text("epoch,loss\n0,1.5\n")
     folder = tmp_path / "evaluation" / "digits"
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text('{"accuracy": 1}')
-    assert "Evaluation" not in write_report(tmp_path, []).read_text(encoding="utf-8")
-    assert "holds no evaluation: left out" in capsys.readouterr().out
-    (folder / "results.json").write_text("[]")
-    with pytest.raises(ValueError, match="holds a list where an object was expected"):
+    (folder / "results.json").write_text(text)
+    with pytest.raises(ValueError, match="should hold the results of an evaluation, but it"):
         write_report(tmp_path, [])
 
 
