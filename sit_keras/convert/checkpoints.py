@@ -20,6 +20,7 @@ from sit_keras.models.loading import ENCODER, WEIGHTS
 from sit_keras.models.positions import resize_positions
 from sit_keras.runs.files import write_json
 from sit_keras.runs.log import last_losses
+from sit_keras.runs.shown_names import shown_path
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 ABOUT = "conversion.json"
@@ -85,7 +86,7 @@ def from_torch(
         model.save(output / f"{kind}.keras")
     scalars = {name: float(state[name].item()) for name in weight_names.SCALARS if name in state}
     about = {
-        "source": os.fspath(checkpoint),
+        "source": shown_path(checkpoint),
         "weights": entry,
         "release": release,
         "num_heads": config.num_heads,

@@ -57,12 +57,12 @@ def label_subset(
 
 
 def possible_fractions(images: ImageSet, fractions: typing.Sequence[float]) -> tuple[float, ...]:
-    """Returns those fractions that leave an image of every class, telling of the others."""
-    smallest = int(np.bincount(images.class_labels(), minlength=len(images.class_names)).min())
-    possible = tuple(share for share in fractions if round(share * smallest) >= 1)
+    """Returns those fractions that leave images of most classes, telling of the others."""
+    counts = _class_sizes(images)
+    possible = tuple(share for share in fractions if _is_possible(share, counts))
     if len(possible) < len(fractions):
         left_out = ", ".join(f"{share:g}" for share in fractions if share not in possible)
-        print(f"A class of {smallest} images has none left at {left_out} of them: left out.")
+        print(f"Most classes would have no image left at {left_out} of the labels: left out.")
     return possible
 
 
@@ -71,7 +71,9 @@ def label_indices(
 ) -> np.ndarray:
     """Chooses the same share or number of images of every class.
 
-    Subsets of one seed are nested: whatever is in a smaller one is in every larger one.
+    Subsets of one seed are nested: whatever is in a smaller one is in every larger one. Of a class
+    that is too small for the share, one image is taken, which is printed. Classes without an image
+    are passed over.
 
     Args:
         images: ImageSet, all labelled.
@@ -83,23 +85,43 @@ def label_indices(
         Sorted indices, (n,) int.
 
     Raises:
-        ValueError: if neither or both are given, or a class would have no image or too few.
+        ValueError: if neither or both are given, if a class has fewer than `per_class` images, or
+            most classes would have no image.
     """
     if (fraction is None) == (per_class is None):
         raise ValueError("Give either a fraction of the labels or a number of images per class.")
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"A fraction of the labels must lie in (0, 1], received {fraction}.")
-    labels = images.class_labels()
+    labels, counts = images.class_labels(), _class_sizes(images)
+    smallest = min(counts, key=counts.get)
+    if per_class is not None and not 1 <= per_class <= counts[smallest]:
+        raise ValueError(
+            f"Class {images.class_names[smallest]} has {counts[smallest]} images, and {per_class} "
+            f"a class would take {per_class}: ask for between 1 and {counts[smallest]}."
+        )
+    if fraction is not None and not _is_possible(fraction, counts):
+        raise ValueError(
+            f"Class {images.class_names[smallest]} has {counts[smallest]} images, and "
+            f"{fraction:.2%} of them would take 0, as of most classes: ask for a larger share."
+        )
+    wanted = {i: per_class or round(fraction * count) for i, count in counts.items()}
+    small = [images.class_names[i] for i, number in wanted.items() if number == 0]
+    if small:
+        print(f"{', '.join(small)}: too small for {fraction:.2%} of its images, so one is taken.")
     generator = np.random.default_rng(seed)
     chosen = []
-    for index, name in enumerate(images.class_names):
+    for index in range(len(images.class_names)):
         members = generator.permutation(np.flatnonzero(labels == index))
-        wanted = per_class if per_class is not None else round(fraction * len(members))
-        if not 1 <= wanted <= len(members):
-            asked = f"{per_class} a class" if per_class is not None else f"{fraction:.2%} of them"
-            raise ValueError(
-                f"Class {name} has {len(members)} images, and {asked} would take {wanted}: ask for "
-                f"between 1 and {len(members)}."
-            )
-        chosen.append(members[:wanted])
+        chosen.append(members[: max(1, wanted.get(index, 0))])
     return np.sort(np.concatenate(chosen))
+
+
+def _class_sizes(images) -> dict[int, int]:
+    """Returns the number of images of each class that has any."""
+    classes, counts = np.unique(images.class_labels(), return_counts=True)
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+
+def _is_possible(share, counts) -> bool:
+    """Whether a share of the labels leaves images of most classes."""
+    return sum(round(share * count) == 0 for count in counts.values()) <= len(counts) / 2

@@ -1,4 +1,4 @@
-"""Compares an encoder with its baselines: the same network untrained, and raw pixels."""
+"""Compares an encoder with its baselines: itself untrained, raw pixels, the largest class."""
 
 import dataclasses
 
@@ -6,12 +6,13 @@ import numpy as np
 
 from sit_keras.data.images import ImageSet
 from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
-from sit_keras.evaluation.knn import knn_accuracy
+from sit_keras.evaluation.knn import knn_predictions
 from sit_keras.evaluation.linear import fit_heads
+from sit_keras.evaluation.scores import largest_class_scores, score
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.seeding import seeded
-from sit_keras.runs.results import KINDS
+from sit_keras.runs.results import BASELINES_HEADING, aligned, baseline_rows, probe_images_text
 
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
@@ -30,10 +31,16 @@ def compare_with_baselines(
             holds out to choose its penalty.
 
     Returns:
-        A dict of `probe_train_images`, `probe_test_images` and `num_classes`, and of
-        `linear_accuracy` and `knn_accuracy`, each a dict from `trained`, `untrained` and `pixels`
-        to a share in [0, 1].
+        A dict of `probe_train_images`, `probe_test_images` and `num_classes`; of `linear_accuracy`
+        and `knn_accuracy`, each a dict from `trained`, `untrained` and `pixels` to a share in
+        [0, 1]; of `linear_scores` and `knn_scores`, the same with what `score` returns; and
+        `largest_class`, see `largest_class_scores`. Empty where all training images are of one
+        class, which leaves nothing to classify.
     """
+    labels, test_labels = train.class_labels(), test.class_labels()
+    if len(np.unique(labels)) < 2:
+        print("The labelled training images are of one class: the encoder cannot be compared.")
+        return {}
     with seeded(seed):
         untrained_encoder = encoder.clone()
     trained, untrained = FrozenFeatures(encoder), FrozenFeatures(untrained_encoder)
@@ -45,20 +52,23 @@ def compare_with_baselines(
         "untrained": lambda images: head_features(untrained.of(images)),
         "pixels": lambda images: {"pixels": pixel_features(images, preprocessing)},
     }
-    labels, test_labels = train.class_labels(), test.class_labels()
-    k = min(NEIGHBOURS, len(train))
+    k, num_classes = min(NEIGHBOURS, len(train)), len(train.class_names)
     linear, knn = {}, {}
     for kind, features in kinds.items():
         bank, queries = features(train), features(test)
-        linear[kind] = fit_heads(bank, labels, seed).accuracy(queries, test_labels)
+        heads = fit_heads(bank, labels, seed, num_classes=num_classes)
+        linear[kind] = score(heads.predict(queries), test_labels)
         bank, queries = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))
-        knn[kind] = knn_accuracy(bank, labels, queries, test_labels, [k])[k]
+        knn[kind] = score(knn_predictions(bank, labels, queries, [k])[k], test_labels)
     return {
         "probe_train_images": len(train),
         "probe_test_images": len(test),
-        "num_classes": len(train.class_names),
-        "linear_accuracy": linear,
-        "knn_accuracy": knn,
+        "num_classes": num_classes,
+        "linear_accuracy": {kind: scores["accuracy"] for kind, scores in linear.items()},
+        "knn_accuracy": {kind: scores["accuracy"] for kind, scores in knn.items()},
+        "linear_scores": linear,
+        "knn_scores": knn,
+        "largest_class": largest_class_scores(train, test),
     }
 
 
@@ -66,14 +76,14 @@ def baselines_table(results: dict) -> str:
     """Returns the results of `compare_with_baselines` as a table of text.
 
     Args:
-        results: as there, with `probe_test_split`, the name of the split of the test images.
+        results: as there, with `probe_test_split`, the name of the split of the test images, and
+            `labelled_images`, how many `evaluate` would have.
     """
-    lines = [
-        f"Accuracy on {results['probe_test_images']} {results['probe_test_split']} images "
-        f"(chance {1 / results['num_classes']:.1%})      linear probe   nearest neighbours"
-    ]
-    width = lines[0].index("linear probe")
-    for kind, name in KINDS.items():
-        linear, knn = results["linear_accuracy"][kind], results["knn_accuracy"][kind]
-        lines.append(f"  {name:<{width - 2}}{linear:>12.1%}   {knn:>18.1%}")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"Accuracy with its 95 % interval on {results['probe_test_images']} "
+            f"{results['probe_test_split']} images, and balanced accuracy",
+            aligned([BASELINES_HEADING, *baseline_rows(results)]),
+            *probe_images_text(results),
+        ]
+    )

@@ -64,11 +64,14 @@ def uniformity(features: np.ndarray) -> float:
         features: (N, E) float32; memory grows with N^2.
 
     Returns:
-        0 where all are the same; about -4 where they lie evenly on a sphere of many dimensions.
+        0 where all are the same, or there is only one; about -4 where they lie evenly on a sphere
+        of many dimensions.
 
     Reference:
         Wang and Isola 2020, equation 2.
     """
+    if len(features) < 2:
+        return 0.0
     x = unit(features).astype("float64")
     potential = np.exp(-4 * (1 - x @ x.T))  # |x - y|^2 = 2 - 2 x.y
     count = len(x)

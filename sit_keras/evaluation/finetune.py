@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from sit_keras.config.files import written_whole
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.serialization import to_dict
 from sit_keras.data.images import ImageSet
@@ -64,8 +65,8 @@ def finetune(
         labels: dict or None. Written to `labels.json`, to record which training images were used.
 
     Returns:
-        `accuracy`, `per_class`, `confusion`, `new_weights` (the weights that are not the encoder's)
-        and, if frozen, the `learning_rate` and `weight_decay` that were chosen, with their
+        What `scores` returns, `new_weights` (the weights that are not the encoder's) and, if
+        frozen, the `learning_rate` and `weight_decay` that were chosen, with their
         `held_out_accuracy`.
 
     Raises:
@@ -160,8 +161,9 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
     classifier.head.set_weights(head.get_weights())
     features = FrozenFeatures(saved).of(test)
     predicted = _predict(classifier.head, features)
-    saved.save(folder / "encoder.keras")
-    classifier.save(folder / "classifier.keras")
+    for name, model in (("encoder", saved), ("classifier", classifier)):
+        with written_whole(folder / f"{name}.keras") as aside:
+            model.save(aside)
     return {**scores(predicted, test, folder), **chosen, "new_weights": new}
 
 

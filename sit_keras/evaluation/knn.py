@@ -10,26 +10,25 @@ import numpy as np
 from sit_keras.evaluation.features import unit
 
 
-def knn_accuracy(
+def knn_predictions(
     train: np.ndarray,
     train_labels: np.ndarray,
     test: np.ndarray,
-    test_labels: np.ndarray,
     ks: typing.Sequence[int] = (20,),
     temperature: float = 0.07,
     block: int = 1024,
-) -> dict[int, float]:
+) -> dict[int, np.ndarray]:
     """Classifies by the votes of the k most similar training images, weighted by exp(cos / T).
 
     Args:
         train, test: (N, E) float32 features.
-        train_labels, test_labels: (N,) int.
+        train_labels: (N,) int.
         ks: numbers of neighbours to try.
         temperature: float. T; 0.07 is Wu et al. 2018's.
         block: int. Test images compared at a time, so that memory stays bounded.
 
     Returns:
-        For each k the share of test images classified correctly, in [0, 1].
+        For each k the predicted classes of the test images, (N,) int.
 
     Raises:
         ValueError: if a k is not positive, or larger than the number of training images.
@@ -42,7 +41,7 @@ def knn_accuracy(
         )
     train, test = unit(train), unit(test)
     one_hot = np.eye(int(train_labels.max()) + 1)[train_labels]  # (N, K)
-    correct = dict.fromkeys(ks, 0)
+    predicted = {k: [] for k in ks}
     for start in range(0, len(test), block):
         similarity = test[start : start + block] @ train.T  # (block, N)
         largest = max(ks)
@@ -52,6 +51,5 @@ def knn_accuracy(
         nearest, closeness = (np.take_along_axis(x, order, axis=1) for x in (nearest, closeness))
         votes = np.exp(closeness / temperature)[..., None] * one_hot[nearest]  # (block, k, K)
         for k in ks:
-            predicted = votes[:, :k].sum(axis=1).argmax(axis=1)
-            correct[k] += int(np.sum(predicted == test_labels[start : start + block]))
-    return {k: count / len(test) for k, count in correct.items()}
+            predicted[k].append(votes[:, :k].sum(axis=1).argmax(axis=1))
+    return {k: np.concatenate(parts) for k, parts in predicted.items()}

@@ -21,6 +21,7 @@ from sit_keras.evaluation.features import Features
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MAX_STEPS = 200  # enough for a probe
 MLP_BATCH = 200
+NEVER = -1e9  # the logit of a class that had no image to learn from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,55 +50,76 @@ class TokenHeads:
             each.append(x @ last[0] + last[1])
         return np.mean(each, axis=0)
 
+    def predict(self, features: Features) -> np.ndarray:
+        """Returns the predicted classes (N,) int."""
+        return self.logits(features).argmax(axis=1)
+
     def accuracy(self, features: Features, labels: np.ndarray) -> float:
         """Returns the share of images classified correctly, in [0, 1]."""
-        return float(np.mean(self.logits(features).argmax(axis=1) == labels))
+        return float(np.mean(self.predict(features) == labels))
 
 
 def fit_heads(
-    features: Features, labels: np.ndarray, seed: int = 0, hidden_dim: int | None = None
+    features: Features,
+    labels: np.ndarray,
+    seed: int = 0,
+    hidden_dim: int | None = None,
+    num_classes: int | None = None,
 ) -> TokenHeads:
     """Fits a logistic regression, or a network of one hidden layer, to each kind of features.
 
     The strength of the penalty is chosen on a fifth of the training images, which is held out while
-    it is chosen. Test images are not used.
+    it is chosen. The image of a class that has only one is not held out. Test images are not used.
 
     Args:
         features: by the name of the feature, (N, E) float32.
-        labels: (N,) int. Every class from 0 to the largest must occur.
+        labels: (N,) int.
         seed: int. Of the choice of that fifth, and of a hidden layer's first weights.
         hidden_dim: int or None. Units J of a tanh layer (the paper's variant has 1024); None for
             the logistic regression.
+        num_classes: int or None. K; None is one more than the largest label. A class without an
+            image is never predicted.
 
     Returns:
         TokenHeads.
 
     Raises:
-        ValueError: if there are fewer than two classes, or one of them has no image.
+        ValueError: if fewer than two classes have an image.
     """
-    counts = np.bincount(labels)
-    if len(counts) < 2 or counts.min() == 0:
+    num_classes = num_classes or int(labels.max()) + 1
+    counts = np.bincount(labels, minlength=num_classes)
+    if np.count_nonzero(counts) < 2:
         raise ValueError(
             f"A classifier needs at least two classes with images in each, received {counts} "
             "images of the classes 0, 1, ...: use more labels."
         )
-    stratify = labels if counts.min() >= 2 and len(labels) >= 5 * len(counts) else None
-    fitted, held_out = train_test_split(
-        np.arange(len(labels)), test_size=0.2, stratify=stratify, random_state=seed
-    )
+    fitted, held_out = _fifth(labels, counts, seed)
     part, rest = ({name: x[rows] for name, x in features.items()} for rows in (fitted, held_out))
     best, best_score = STRENGTHS[0], 0.0
-    if len(np.unique(labels[fitted])) == len(counts):  # else there are too few images to choose on
+    # Else there are too few images to choose on.
+    if len(held_out) and np.array_equal(np.unique(labels[fitted]), np.flatnonzero(counts)):
         for strength in STRENGTHS:
-            heads = _fit(part, labels[fitted], strength, seed, hidden_dim)
+            heads = _fit(part, labels[fitted], num_classes, strength, seed, hidden_dim)
             score = heads.accuracy(rest, labels[held_out])
             if score < best_score:
                 break
             best, best_score = strength, score
-    return _fit(features, labels, best, seed, hidden_dim)
+    return _fit(features, labels, num_classes, best, seed, hidden_dim)
 
 
-def _fit(features, labels, strength, seed, hidden_dim) -> TokenHeads:
+def _fifth(labels, counts, seed):
+    """Returns the rows of four fifths of the images, and those of the fifth that is held out."""
+    alone = np.flatnonzero(counts[labels] == 1)
+    others = np.flatnonzero(counts[labels] > 1)
+    if not len(others):
+        return alone, others
+    classes = np.count_nonzero(counts > 1)
+    stratify = labels[others] if len(others) >= 5 * classes else None
+    fitted, held_out = train_test_split(others, test_size=0.2, stratify=stratify, random_state=seed)
+    return np.concatenate([fitted, alone]), held_out
+
+
+def _fit(features, labels, num_classes, strength, seed, hidden_dim) -> TokenHeads:
     layers = {}
     for name, x in features.items():
         if hidden_dim is None:
@@ -118,12 +140,15 @@ def _fit(features, labels, strength, seed, hidden_dim) -> TokenHeads:
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x, labels)
-        layers[name] = _layers(*model)
+        layers[name] = _layers(*model, num_classes)
     return TokenHeads(layers, strength)
 
 
-def _layers(scaler, estimator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the (kernel, bias) pairs of a fitted estimator, the first of which also scales."""
+def _layers(scaler, estimator, num_classes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the (kernel, bias) pairs of a fitted estimator, the first of which also scales.
+
+    The last of them has a logit for each class, also for those that the estimator has not seen.
+    """
     if isinstance(estimator, LogisticRegression):
         layers = [(estimator.coef_.T, estimator.intercept_)]
     else:
@@ -133,4 +158,9 @@ def _layers(scaler, estimator) -> list[tuple[np.ndarray, np.ndarray]]:
     layers[0] = kernel, bias - scaler.mean_ @ kernel
     if layers[-1][1].shape == (1,):  # for two classes scikit-learn gives one logit
         layers[-1] = tuple(np.concatenate([-x / 2, x / 2], axis=-1) for x in layers[-1])
+    if len(estimator.classes_) < num_classes:
+        kernel, bias = layers[-1]
+        every = np.zeros((len(kernel), num_classes)), np.full(num_classes, NEVER)
+        every[0][:, estimator.classes_], every[1][estimator.classes_] = kernel, bias
+        layers[-1] = every
     return [(kernel.astype("float32"), bias.astype("float32")) for kernel, bias in layers]

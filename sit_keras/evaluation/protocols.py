@@ -10,6 +10,7 @@ import pathlib
 import typing
 
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.files import make_own_folder, written_whole
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import step_views
@@ -24,9 +25,9 @@ from sit_keras.evaluation.features import (
     unit,
 )
 from sit_keras.evaluation.finetune import finetune
-from sit_keras.evaluation.knn import knn_accuracy
+from sit_keras.evaluation.knn import knn_predictions
 from sit_keras.evaluation.linear import TokenHeads, fit_heads
-from sit_keras.evaluation.scores import scores
+from sit_keras.evaluation.scores import SCORES, score, scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.loading import copy_weights
@@ -94,13 +95,15 @@ def linear(frozen: FrozenEncoder, output: pathlib.Path, hidden_dim: int | None =
         Atito et al. 2021, section 4: the encoder frozen, a linear head on each token, their
         logits averaged.
     """
+    labels, names = frozen.train.class_labels(), frozen.train.class_names
     heads = fit_heads(
-        head_features(frozen.train_features), frozen.train.class_labels(), frozen.seed, hidden_dim
+        head_features(frozen.train_features), labels, frozen.seed, hidden_dim, len(names)
     )
-    predicted = heads.logits(head_features(frozen.test_features)).argmax(axis=1)
+    predicted = heads.predict(head_features(frozen.test_features))
     results = scores(predicted, frozen.test, output)
-    model, new = build_classifier(frozen.encoder, heads, frozen.test.class_names)
-    model.save(output / "classifier.keras")
+    model, new = build_classifier(frozen.encoder, heads, names)
+    with written_whole(output / "classifier.keras") as aside:
+        model.save(aside)
     return {**results, "strength": heads.strength, "new_weights": new}
 
 
@@ -159,7 +162,8 @@ def few_shot(
             with `labels.json`, the training images that were used, and a folder `linear`.
 
     Returns:
-        For each share: `labels` (their number), `finetuned` and `linear`, the two accuracies.
+        For each share: `labels` (their number), `finetuned` and `linear`, the two accuracies, and
+        `finetuned_scores` and `linear_scores`, what `score` returns of them.
 
     Reference:
         Atito et al. 2021, section 4 and Table 2: its rows "fewshot" and "SiT".
@@ -179,8 +183,15 @@ def few_shot(
             "labels": len(rows),
             "finetuned": finetuned["accuracy"],
             "linear": on_all_labels["accuracy"],
+            "finetuned_scores": _scores_of(finetuned),
+            "linear_scores": _scores_of(on_all_labels),
         }
     return results
+
+
+def _scores_of(results):
+    """Returns what `score` returned, of results that hold more."""
+    return {name: results[name] for name in SCORES if name in results}
 
 
 def knn(frozen: FrozenEncoder, ks: typing.Sequence[int], kind: str = "tokens") -> dict:
@@ -192,15 +203,18 @@ def knn(frozen: FrozenEncoder, ks: typing.Sequence[int], kind: str = "tokens") -
         kind: str. One of `FEATURES`.
 
     Returns:
-        `features`, their kind, and for each k the accuracy.
+        `features`, their kind, for each k the accuracy, and `scores`, for each k what `score`
+        returns.
     """
     train, test = (
         select_features(features, kind)
         for features in (frozen.train_features, frozen.test_features)
     )
-    labels = frozen.train.class_labels(), frozen.test.class_labels()
-    accuracies = knn_accuracy(train, labels[0], test, labels[1], ks)
-    return {"features": kind, **{str(k): accuracy for k, accuracy in accuracies.items()}}
+    labels = frozen.test.class_labels()
+    predictions = knn_predictions(train, frozen.train.class_labels(), test, ks)
+    found = {str(k): score(predicted, labels) for k, predicted in predictions.items()}
+    accuracies = {k: values["accuracy"] for k, values in found.items()}
+    return {"features": kind, **accuracies, "scores": found}
 
 
 def representation_diagnostics(
@@ -231,7 +245,7 @@ def representation_diagnostics(
         select_features(frozen.features(views.map(lambda x, i=i: x["clean"][:, i])), kind)
         for i in (0, 1)
     )
-    output.mkdir(parents=True, exist_ok=True)
+    make_own_folder(output)
     charts.feature_map(
         feature_plane(unit(features), frozen.seed),
         sample.class_labels(),

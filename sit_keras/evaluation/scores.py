@@ -1,12 +1,80 @@
-"""Scores of a classifier on test images."""
+"""Scores of a classifier on test images, with intervals.
+
+Shapes: N images, K classes, P classes that have a test image, R resamples.
+"""
 
 import pathlib
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from sit_keras.config.files import make_own_folder
 from sit_keras.data.images import ImageSet
 from sit_keras.plots import charts
+
+SCORES = (
+    "accuracy",
+    "accuracy_interval",
+    "balanced_accuracy",
+    "balanced_accuracy_interval",
+    "macro_f1",
+)
+RESAMPLES = 1_000
+PERCENTILES = (2.5, 97.5)
+
+
+def score(predicted: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
+    """Compares predicted classes with the labels.
+
+    Args:
+        predicted: (N,) int.
+        labels: (N,) int, N >= 1.
+        seed: int. Of the resamples.
+
+    Returns:
+        A dict of shares in [0, 1]: `accuracy`; `balanced_accuracy`, the mean over classes of the
+        share of their images that are classified correctly; `macro_f1`, the mean of the classes'
+        F1; and `accuracy_interval` and `balanced_accuracy_interval`, the lower and the upper end
+        of the 95 % percentile intervals. Classes without a test image count in no mean.
+
+    Reference:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    """
+    present, classes = np.unique(labels, return_inverse=True)
+    is_right = predicted == labels
+    # Balanced accuracy is the macro recall.
+    _, balanced, f1, _ = precision_recall_fscore_support(
+        labels, predicted, labels=present, average="macro", zero_division=0
+    )
+    right, wrong = (np.bincount(classes[rows], minlength=len(present))
+                    for rows in (is_right, ~is_right))  # fmt: skip
+    accuracies, balanced_accuracies = _resample(right, wrong, seed)
+    return {
+        "accuracy": float(np.mean(is_right)),
+        "accuracy_interval": np.percentile(accuracies, PERCENTILES).tolist(),
+        "balanced_accuracy": float(balanced),
+        "balanced_accuracy_interval": np.percentile(balanced_accuracies, PERCENTILES).tolist(),
+        "macro_f1": float(f1),
+    }
+
+
+def _resample(right, wrong, seed):
+    """Returns the accuracies (R,) and the balanced accuracies (R,) of bootstrap resamples.
+
+    How many of the images of a resample are right is binomial, so no image need be drawn. For the
+    balanced accuracy each class is resampled by itself: otherwise some resamples would lack a rare
+    class, and be judged without it.
+
+    Args:
+        right, wrong: (P,) int. Images of each class that are classified correctly, or not.
+        seed: int.
+    """
+    generator = np.random.default_rng(seed)
+    of_class = right + wrong
+    count = of_class.sum()
+    accuracies = generator.binomial(count, right.sum() / count, RESAMPLES) / count
+    recalls = generator.binomial(of_class, right / of_class, (RESAMPLES, len(right))) / of_class
+    return accuracies, recalls.mean(axis=1)
 
 
 def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
@@ -18,18 +86,31 @@ def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
         folder: pathlib.Path. Made if it does not exist.
 
     Returns:
-        `accuracy`, `per_class` accuracies, and the `confusion` matrix, whose rows are the true
-        classes.
+        What `score` returns, `per_class` accuracies, and the `confusion` matrix (K, K), whose rows
+        are the true classes.
     """
     labels, names = test.class_labels(), test.class_names
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
-    folder.mkdir(parents=True, exist_ok=True)
-    charts.confusion_sheet(confusion, names, folder / "confusion.png")
+    charts.confusion_sheet(confusion, names, make_own_folder(folder) / "confusion.png")
     correct, present = np.diag(confusion), confusion.sum(axis=1)
     return {
-        "accuracy": float(np.mean(predicted == labels)),
+        **score(predicted, labels),
         "per_class": {
             name: float(correct[i] / present[i]) for i, name in enumerate(names) if present[i]
         },
         "confusion": confusion.tolist(),
     }
+
+
+def largest_class_scores(train: ImageSet, test: ImageSet) -> dict:
+    """Returns what a classifier scores that always answers the largest class of `train`.
+
+    Args:
+        train, test: ImageSet, all labelled, of the same classes.
+
+    Returns:
+        What `score` returns, and the name of the `class`.
+    """
+    largest = int(np.bincount(train.class_labels()).argmax())
+    predicted = np.full(len(test), largest)
+    return {"class": train.class_names[largest], **score(predicted, test.class_labels())}

@@ -4,7 +4,13 @@ import typing
 
 from sit_keras._version import VERSION
 from sit_keras.config.settings import RunConfig
-from sit_keras.runs.results import KINDS
+from sit_keras.runs.results import BASELINES_HEADING, baseline_rows, probe_images_text
+from sit_keras.runs.shown_names import (
+    markdown_code,
+    markdown_text,
+    shown_dataset,
+    shown_path,
+)
 
 CARD = "model_card.md"  # in a run folder, and in `assets.extra` of an exported version
 # Which numbers of a contract's preprocessing the card of an export states.
@@ -32,7 +38,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         results: as in `results.json`.
         num_images: int. Images trained on.
     """
-    model = config.model
+    model, dataset = config.model, markdown_text(shown_dataset(config.dataset))
     side = model.image_size
     low, high = config.preprocessing.value_range
     facts = {
@@ -40,7 +46,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         f"heads, patches of {model.patch_size} px; input {side} x {side}",
         "Parameters": f"{model.num_encoder_parameters:,}",
         "Computation": f"{model.num_encoder_flops / 1e9:.3g} GFLOPs an image",
-        "Trained on": f"{num_images:,} images of {config.dataset}, without labels",
+        "Trained on": f"{num_images:,} images of {dataset}, without labels",
         "Tasks": f"{', '.join(config.tasks)}; weights: {config.weighting}",
         "Trained for": f"{config.epochs} epochs, {results['steps']:,} steps of "
         f"{config.batch_size} images",
@@ -48,10 +54,10 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         "Made with": f"SiT-Keras {VERSION}; every setting is in `config.json`",
     }
     if config.initial_encoder is not None:
-        facts["Started from"] = config.initial_encoder
+        facts["Started from"] = markdown_text(shown_path(config.initial_encoder))
     return "\n".join(
         [
-            f"# SiT encoder, {config.dataset}, {config.preset}\n",
+            f"# SiT encoder, {dataset}, {config.preset}\n",
             "A Vision Transformer pre-trained without labels by SiT "
             "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)). It learned "
             f"{'; '.join(_LEARNED[task] for task in config.tasks)}.\n",
@@ -72,23 +78,22 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
 def _accuracy(results):
     if "linear_accuracy" not in results:
         return ["## How good it is\n", "There were no labelled images to evaluate it on.\n"]
-    rows = [
-        (name, f"{results['linear_accuracy'][kind]:.1%}", f"{results['knn_accuracy'][kind]:.1%}")
-        for kind, name in KINDS.items()
-    ]
     return [
         "## How good it is\n",
-        f"Accuracy on {results['probe_test_images']} {results['probe_test_split']} images of "
-        f"{results['num_classes']} classes: frozen features, a linear head trained on "
-        f"{results['probe_train_images']} labelled images, and nearest neighbours.\n",
-        _table(("features", "linear head", "nearest neighbours"), rows),
+        "Accuracy with its 95 % interval, and balanced accuracy, on "
+        f"{results['probe_test_images']} {results['probe_test_split']} images of "
+        f"{results['num_classes']} classes: frozen features, a linear probe, nearest neighbours. "
+        f"{' '.join(probe_images_text(results))}\n",
+        _table(BASELINES_HEADING, baseline_rows(results)),
     ]
 
 
 def _limits(config):
-    sources = f"{config.dataset} alone"
+    dataset = markdown_text(shown_dataset(config.dataset))
+    sources = f"{dataset} alone"
     if config.initial_encoder is not None:
-        sources = f"{config.dataset}, and from whatever `{config.initial_encoder}` had learned from"
+        start = markdown_code(shown_path(config.initial_encoder))
+        sources = f"{dataset}, and from whatever {start} had learned from"
     lines = [
         f"It learned from {sources}. Evaluate it before you use it on other images: "
         "`sit-keras evaluate --run=... --dataset=...`.",
@@ -116,18 +121,18 @@ def export_card(
         (f"`{name}`", *(", ".join(f"`{each}`" for each in one[side]) for side in one))
         for name, one in contract["signatures"].items()
     ]
-    classes = contract["class_names"]
+    classes, source = contract["class_names"], shown_path(contract["source"]["run"])
     return "\n".join(
         [
             "# A SiT encoder for TF Serving\n",
             f"Exported by SiT-Keras {VERSION} with weights in {contract['weights']}, from "
-            f"`{contract['source']['run']}`. `assets/contract.json` has every dtype and shape, and "
+            f"{markdown_code(source)}. `assets/contract.json` has every dtype and shape, and "
             "`assets/examples.npz` has inputs with their outputs.\n",
             f"It takes {preprocessing['input']}. The preprocessing is inside:\n",
             "\n".join(f"1. {step}" for step in preprocessing["steps"]) + "\n",
             _table(("", ""), [(name, str(preprocessing[name])) for name in _PREPROCESSING]),
             _table(("signature", "takes", "gives"), rows),
-            *([f"Classes: {', '.join(classes)}.\n"] if classes else []),
+            *([f"Classes: {', '.join(map(markdown_text, classes))}.\n"] if classes else []),
             *_origin(run, conversion),
         ]
     )
@@ -136,7 +141,8 @@ def export_card(
 def _origin(run, conversion):
     lines = []
     if conversion is not None:
-        lines.append(f"Its weights were converted from `{conversion['source']}`.\n")
+        source = markdown_code(shown_path(conversion["source"]))
+        lines.append(f"Its weights were converted from {source}.\n")
         if conversion["kind"] == "start":
             lines.append("They are where training begins from: the outputs are not the source's.\n")
     if run is not None:

@@ -1,6 +1,5 @@
 """Evaluates an encoder on labelled images by some protocols, and writes a folder of results."""
 
-import json
 import os
 import pathlib
 import typing
@@ -8,23 +7,26 @@ import typing
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import FEATURES, PROTOCOLS, QUICK
+from sit_keras.config.files import make_own_folder
 from sit_keras.config.presets import finetune_config, presets
-from sit_keras.config.serialization import changed
+from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig, ViewConfig
-from sit_keras.data.images import ImageSet
-from sit_keras.data.sources import load_source
-from sit_keras.data.splits import hold_out, label_indices, possible_fractions
+from sit_keras.data.splits import label_indices, possible_fractions
 from sit_keras.evaluation import protocols
 from sit_keras.evaluation.finetune import finetune
+from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
-from sit_keras.runs.cached_step import fingerprint
+from sit_keras.runs.cached_step import fingerprint, images_fingerprint
 from sit_keras.runs.files import write_json
 from sit_keras.runs.folder import folder_name, read_settings
+from sit_keras.runs.results import LARGEST_CLASS, accuracy_text, percent, record_results
+from sit_keras.runs.shown_names import shown_dataset, shown_path
+from sit_keras.workflows.labelled_images import labelled_images
 
+LARGEST = "largest_class"  # in `results.json`
 FRACTIONS = (0.01, 0.1, 0.25, 0.5, 1.0)
-TEST_SHARE = 0.2  # of a folder without test images of its own
 # Protocols whose crops are square.
 CROPPING = ("augmented", "diagnostics", "finetune", "fewshot")
 
@@ -71,8 +73,8 @@ def evaluate(
         value_range: as for `sit_keras.data.load_source`; None takes that of the run.
 
     Returns:
-        What `results.json` holds, with the results of other protocols for the same encoder from
-        earlier calls.
+        What `results.json` holds, with the results of other protocols for the same encoder and
+        images from other calls.
 
     Raises:
         ValueError: for an unknown protocol, or an encoder or data that do not exist or do not fit.
@@ -92,81 +94,111 @@ def evaluate(
         )
     views = config.views if config else ViewConfig()
     value_range = value_range or (config and config.value_range)
-    train, test = labelled_images(dataset, data_dir, download, seed, value_range)
+    train, test, split = labelled_images(dataset, data_dir, download, seed, value_range)
     few = fraction is not None or per_class is not None
     rows = label_indices(train, seed, fraction, per_class) if few else None
     train = train.take(rows) if few else train
+    ks = _possible_neighbours(k, len(train)) if "knn" in protocol else ()
     frozen = protocols.FrozenEncoder(encoder, train, test, seed)
     name = [folder_name(dataset), *([f"{len(train)}-labels"] if few else [])]
     name += [f"{image_size}px"] if image_size else []
     name += ["scratch"] if scratch else []
     name += [f"seed{seed}"] if seed else []
-    output = pathlib.Path(output or home / "evaluation" / "-".join(name))
+    output = make_own_folder(output or home / "evaluation" / "-".join(name))
     height, width, _ = encoder.image_shape
     print(
-        f"{run} on {dataset}: {len(train)} training images, {len(test)} test images, "
+        f"{run} on {dataset}: {len(train)} labelled training images, {len(test)} {split} images, "
         f"{len(train.class_names)} classes, {height} x {width} px."
     )
     if config is None:
         print("Without a config.json of a run, views and training have the paper's settings.")
+    # Results of these are never mixed with results of others.
     header = {
-        "encoder": None if scratch else str(run),
         "fingerprint": fingerprint(encoder.get_weights()),
-        "pretrained_on": None if scratch or config is None else config.dataset,
-        "dataset": dataset,
+        "train_fingerprint": images_fingerprint(train),
+        "test_fingerprint": images_fingerprint(test),
         "image_shape": list(encoder.image_shape),
+        "preprocessing": to_dict(encoder.preprocessing),
+        "value_range": [
+            images.value_range and list(images.value_range) for images in (train, test)
+        ],
         "seed": seed,
+    }
+    pretrained = config is not None and not scratch
+    results = {
+        "encoder": None if scratch else shown_path(run),
+        "pretrained_on": shown_dataset(config.dataset) if pretrained else None,
+        "dataset": shown_dataset(dataset),
         "train_images": len(train),
         "test_images": len(test),
+        "test_split": split,
         "num_classes": len(train.class_names),
+        LARGEST: largest_class_scores(train, test),
     }
-    output.mkdir(parents=True, exist_ok=True)
+    results = record_results(output, header, results)
     if few:
         write_json(output / "labels.json", {"seed": seed, "rows": rows.tolist()})
-    results = {**_earlier_results(output / "results.json", header), **header}
 
     def training_settings(frozen=False):
         settings = finetune_config(config and config.preset, views, frozen, seed=seed)
         return changed(settings, training or {})
 
     def record(name, values):
-        results[name] = values
-        write_json(output / "results.json", results)
+        results.update(record_results(output, header, {name: values}))
 
+    print(f"{'':<32}{'accuracy (95 % interval)':>25}{'balanced':>10}{'macro F1':>10}")
+    _print_scores(LARGEST_CLASS, results[LARGEST])
     if "linear" in protocol:
         record("linear", protocols.linear(frozen, output, training_settings().hidden_dim))
-        new = results["linear"]["new_weights"]
-        print(f"classifier.keras = the encoder and {len(new)} new weights: {', '.join(new)}")
-        print(f"linear evaluation    {results['linear']['accuracy']:.2%}", flush=True)
+        _print_scores("linear evaluation", results["linear"])
     if "knn" in protocol:
-        possible = [count for count in k if count <= len(train)]
-        record("knn", protocols.knn(frozen, possible, features))
-        for count in possible:
-            print(f"{count:4} neighbours      {results['knn'][str(count)]:.2%}", flush=True)
+        record("knn", protocols.knn(frozen, ks, features))
+        for count in ks:
+            _print_scores(f"{count:4} neighbours", results["knn"]["scores"][str(count)])
     if "diagnostics" in protocol:
         two_views = TwoViews(height, views, preprocessing=encoder.preprocessing, seed=seed)
         values = protocols.representation_diagnostics(frozen, two_views, output, features)
         record("diagnostics", values)
         for name in ("spread", "effective_rank", "alignment", "uniformity"):
-            print(f"{name.replace('_', ' '):20} {values[name]:.3f}", flush=True)
+            print(f"{name.replace('_', ' '):<32}{values[name]:>7.3f}", flush=True)
     if "augmented" in protocol:
         heads = finetune(encoder, train, test, training_settings(frozen=True), output / "augmented")
         record("augmented", heads)
-        print(f"augmented linear     {heads['accuracy']:.2%}", flush=True)
+        _print_scores("augmented linear", heads)
     if "finetune" in protocol:
         record("finetune", finetune(encoder, train, test, training_settings(), output / "finetune"))
-        print(f"fine-tuned           {results['finetune']['accuracy']:.2%}", flush=True)
+        _print_scores("fine-tuned", results["finetune"])
     if "fewshot" in protocol:
         shares = possible_fractions(train, FRACTIONS)
         settings = training_settings()
         record("fewshot", protocols.few_shot(frozen, shares, settings, output / "fewshot"))
         for share, row in results["fewshot"].items():
-            print(
-                f"{float(share):4.0%} of the labels   fine-tuned {row['finetuned']:.2%}, "
-                f"then linear on all {row['linear']:.2%}"
-            )
-    print(f"Chance {1 / len(train.class_names):.2%}. Results and pictures: {output}")
+            _print_scores(f"{float(share):4.0%} of the labels, fine-tuned", row["finetuned_scores"])
+            _print_scores("     then linear on all labels", row["linear_scores"])
+    if "linear" in protocol:
+        new = results["linear"]["new_weights"]
+        print(f"classifier.keras = the encoder and {len(new)} new weights: {', '.join(new)}")
+    print(f"The largest class is {results[LARGEST]['class']}. Results and pictures: {output}")
     return results
+
+
+def _print_scores(name, scores):
+    others = (percent(scores, each) for each in ("balanced_accuracy", "macro_f1"))
+    print(f"{name:<32}{accuracy_text(scores, 2):>25}", *(f"{x:>9}" for x in others), flush=True)
+
+
+def _possible_neighbours(ks, count) -> list[int]:
+    """Returns those numbers of neighbours that so many training images allow, telling of others."""
+    possible = [k for k in ks if 1 <= k <= count]
+    if not possible or min(ks) < 1:
+        raise ValueError(
+            f"Numbers of neighbours must lie between 1 and the {count} training images, received "
+            f"--k={','.join(map(str, ks))}."
+        )
+    if len(possible) < len(ks):
+        left_out = ", ".join(str(k) for k in ks if k > count)
+        print(f"More neighbours than the {count} training images are left out: {left_out}.")
+    return possible
 
 
 def refuse_settings(what: str, settings: dict | None, names: typing.Sequence[str]) -> None:
@@ -182,31 +214,6 @@ def refuse_settings(what: str, settings: dict | None, names: typing.Sequence[str
         raise ValueError(
             f"{', '.join(given)} of --{what} follow from the protocol or the table: leave them out."
         )
-
-
-def labelled_images(
-    dataset: str,
-    data_dir: str | os.PathLike | None,
-    download: bool,
-    seed: int,
-    value_range: tuple[float, float] | None = None,
-) -> tuple[ImageSet, ImageSet]:
-    """Returns the labelled images of a source, those to train on and those to test on.
-
-    Args:
-        dataset, data_dir, download, value_range: as for `sit_keras.data.load_source`.
-        seed: int. Of the split of a folder without test images of its own.
-
-    Raises:
-        ValueError: if there are no labels.
-    """
-    source = load_source(dataset, data_dir, download, value_range=value_range)
-    train, test = source.train.labelled(), source.test
-    if not len(train):
-        raise ValueError(
-            f"{dataset} has no labels to evaluate with: give images in one folder for each class."
-        )
-    return (train, test) if test is not None else hold_out(train, TEST_SHARE, seed)
 
 
 def _load(run, image_size, scratch, seed) -> SiTBackbone:
@@ -239,15 +246,6 @@ def _run_settings(run) -> RunConfig | None:
         return None
     # In a folder of `save_to_preset` that file describes the encoder, and not a run.
     return None if (folder / loading.WEIGHTS).exists() else read_settings(folder)
-
-
-def _earlier_results(path, header) -> dict:
-    """Returns the results in a file, if they are of the same encoder and images."""
-    if not path.exists():
-        return {}
-    results = json.loads(path.read_text())
-    same = all(results.get(name) == value for name, value in header.items())
-    return results if same else {}
 
 
 def _is_name(run) -> bool:

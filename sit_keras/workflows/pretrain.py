@@ -293,4 +293,6 @@ def _baselines(model, data):
         return {}
     config = data.config
     found = compare_with_baselines(model.backbone, bank, queries, config.seed)
-    return {"probe_test_split": "held out" if data.test is None else "test", **found}
+    labelled = len(data.train.labelled()) + len(data.held_out.labelled())
+    split = "held out" if data.test is None else "test"
+    return {"probe_test_split": split, "labelled_images": labelled, **found}

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import os
 import pathlib
 import typing
@@ -12,13 +11,24 @@ from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.cached_step import fingerprint
-from sit_keras.runs.files import write_text
+from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.log import read_log
-from sit_keras.runs.results import KINDS, finished_results
+from sit_keras.runs.results import (
+    BASELINES_HEADING,
+    LARGEST_CLASS,
+    accuracy_text,
+    baseline_rows,
+    finished_results,
+    percent,
+    probe_images_text,
+)
+from sit_keras.runs.shown_names import shown_dataset, shown_settings
 from sit_keras.workflows.pictures import Picture, draw_pictures
 
 MAX_SHEETS = 6
+EVALUATION_HEADING = ("", "accuracy (95 % interval)", "balanced", "macro F1")
+_OTHERS = ("balanced_accuracy", "macro_f1")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
        color: #222; }
@@ -70,7 +80,8 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     """
     run = pathlib.Path(run)
     config, results = read_settings(run), finished_results(run) or {}
-    title = f"{config.dataset}, {config.preset}, seed {config.seed}"
+    versions = read_json(run / "config.json", "the settings of a run", ["versions"])["versions"]
+    title = f"{shown_dataset(config.dataset)}, {config.preset}, seed {config.seed}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(_summary(config, run))}</p>",
@@ -82,7 +93,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
         "<h2>Settings</h2>",
         *_settings(config),
         "<h2>Versions</h2>",
-        _table(json.loads((run / "config.json").read_text())["versions"].items()),
+        _table(versions.items()),
     ]
     path = run / "report.html"
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -100,44 +111,65 @@ def _baselines(results):
     """Returns the comparison with the baselines, if there is one."""
     if "linear_accuracy" not in results:
         return []
-    rows = [
-        (name, _percent(results["linear_accuracy"][kind]), _percent(results["knn_accuracy"][kind]))
-        for kind, name in KINDS.items()
-    ]
     count, split = results["probe_test_images"], results["probe_test_split"]
-    heading = f"Accuracy on {count} {split} images (chance {_percent(1 / results['num_classes'])})"
-    return ["<h2>Baselines</h2>", _table(rows, (heading, "linear probe", "nearest neighbours"))]
+    heading = f"Accuracy (95 % interval) on {count} {split} images"
+    note = html.escape(" ".join(probe_images_text(results)))
+    table = _table(baseline_rows(results), (heading, *BASELINES_HEADING[1:]))
+    return ["<h2>Baselines</h2>", table, f"<p>{note}</p>"]
 
 
 def _evaluations(run):
     """Returns the evaluations of this encoder."""
     parts = []
     for path in sorted(run.glob("evaluation/*/results.json")):
-        results = json.loads(path.read_text())
+        results = read_json(
+            path,
+            "the results of an evaluation",
+            ["image_shape", "fingerprint", "dataset"],
+            "Remove that file, or evaluate again.",
+        )
         # The position embeddings, and so the fingerprint, depend on the image size.
         encoder = SiTBackbone.from_preset(run, image_shape=tuple(results["image_shape"]))
         if results["fingerprint"] != fingerprint(encoder.get_weights()):
             continue  # of an earlier epoch, or of new weights
-        heading = f"<h2>Evaluation: {html.escape(path.parent.name)}</h2>"
-        parts += [heading, _table(_evaluation_rows(results))]
+        parts += [f"<h2>Evaluation: {html.escape(_evaluation_title(results))}</h2>"]
+        parts += [_table(_evaluation_rows(results), EVALUATION_HEADING)]
         parts += [_figure(picture, picture.stem) for picture in sorted(path.parent.glob("*.png"))]
     return parts
 
 
+def _evaluation_title(results):
+    height, width, _ = results["image_shape"]
+    return (
+        f"{shown_dataset(results['dataset'])}, {height} x {width} px, "
+        f"{results['train_images']:,} training and {results['test_images']:,} test images"
+    )
+
+
 def _evaluation_rows(results):
     """Yields the numbers of an evaluation as rows of a table."""
+
+    def row(name, scores):
+        return (name, accuracy_text(scores), *(percent(scores, each) for each in _OTHERS))
+
+    if "largest_class" in results:
+        yield row(LARGEST_CLASS, results["largest_class"])
     for name in ("linear", "augmented", "finetune"):
         if name in results:
-            yield name, _percent(results[name]["accuracy"])
-    for k, value in results.get("knn", {}).items():
-        if k != "features":
-            yield f"{k} neighbours", _percent(value)
-    for share, row in results.get("fewshot", {}).items():
-        accuracies = f"{_percent(row['finetuned'])}, then {_percent(row['linear'])}"
-        yield f"fewshot, {float(share):.0%} of the labels", accuracies
+            yield row(name, results[name])
+    neighbours = results.get("knn", {})
+    for k, accuracy in neighbours.items():
+        if k.isdigit():
+            yield row(
+                f"{k} neighbours", neighbours.get("scores", {}).get(k, {"accuracy": accuracy})
+            )
+    for share, values in results.get("fewshot", {}).items():
+        for how, name in (("finetuned", "fine-tuned"), ("linear", "then linear on all")):
+            scores = values.get(f"{how}_scores", {"accuracy": values[how]})
+            yield row(f"{float(share):.0%} of the labels, {name}", scores)
     for name, value in results.get("diagnostics", {}).items():
         if isinstance(value, float):
-            yield name.replace("_", " "), f"{value:.3f}"
+            yield name.replace("_", " "), f"{value:.3f}", "", ""
 
 
 def _sheets(folder):
@@ -151,17 +183,13 @@ def _sheets(folder):
 
 def _settings(config: RunConfig):
     """Returns all settings, after those that differ from the preset."""
-    default = flat(run_config(config.preset, dataset=config.dataset))
-    mine = flat(config)
+    default = shown_settings(flat(run_config(config.preset, dataset=config.dataset)))
+    mine = shown_settings(flat(config))
     changed = [(name, value, default[name]) for name, value in mine.items()
                if value != default[name]]  # fmt: skip
     parts = [_table(changed, ("changed", "here", f"in the preset {config.preset}"))]
     every = _table(mine.items())
     return [*(parts if changed else []), f"<details><summary>All</summary>{every}</details>"]
-
-
-def _percent(share):
-    return f"{share:.1%}"
 
 
 def _table(rows, heading: typing.Sequence[str] = ()):

@@ -3,10 +3,8 @@
 A row is an encoder, pre-trained or new, with the way it is evaluated. A column is an accuracy.
 """
 
-import csv
 import dataclasses
 import functools
-import io
 import itertools
 import os
 import pathlib
@@ -25,13 +23,15 @@ from sit_keras.data.splits import possible_fractions
 from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.paper import FINETUNED, LINEAR, PAPER
 from sit_keras.evaluation.protocols import FrozenEncoder, cached_linear, few_shot
+from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
-from sit_keras.plots import charts
-from sit_keras.runs.files import write_json, write_text
 from sit_keras.runs.folder import folder_name, run_name
-from sit_keras.workflows.evaluate import FRACTIONS, labelled_images, refuse_settings
+from sit_keras.runs.shown_names import shown_dataset, shown_settings
+from sit_keras.workflows.evaluate import FRACTIONS, refuse_settings
+from sit_keras.workflows.labelled_images import labelled_images
 from sit_keras.workflows.pretrain import pretrain
+from sit_keras.workflows.table_files import write_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +159,12 @@ def make_table(
         )
     )
     values: dict[str, dict[str, dict[str, float]]] = {}
+    largest: dict[str, dict] = {}
     total = len(rows) * len(seeds)
     for number, (row, seed) in enumerate(itertools.product(rows, seeds), 1):
         print(f"\n[{number}/{total}] {row.name}, seed {seed}", flush=True)
-        train, test = images_of(row.dataset, seed)
+        train, test, _ = images_of(row.dataset, seed)
+        largest.setdefault(row.dataset, largest_class_scores(train, test))
         if row.fraction is not None and not possible_fractions(train, [row.fraction]):
             continue
         run = dataclasses.replace(row.pretraining, seed=seed)
@@ -181,8 +183,8 @@ def make_table(
         for column, accuracy in accuracies.items():
             values.setdefault(row.name, {}).setdefault(column, {})[str(seed)] = accuracy
             print(f"    {column:10} {accuracy:.2%}", flush=True)
-    result = _results(table, preset, configs, settings, rows, values)
-    _write(result, output)
+    result = _results(table, preset, configs, settings, rows, values, largest)
+    write_table(result, output)
     print(f"\n{(output / 'table.md').read_text()}\nTable, numbers and chart: {output}")
     return result
 
@@ -217,14 +219,14 @@ def _file_name(name: str) -> str:
     return folder_name("-".join(plain.replace(",", " ").split()))
 
 
-def _results(table, preset, configs, settings, rows, values) -> dict:
-    entries = []
+def _results(table, preset, configs, settings, rows, values, largest) -> dict:
+    entries, titles = [], _titles(rows)
     for row in rows:
         for column, by_seed in values.get(row.name, {}).items():
             accuracies = list(by_seed.values())
             entries.append(
                 {
-                    "row": row.name,
+                    "row": titles[row.name],
                     "column": column,
                     "mean": float(np.mean(accuracies)),
                     "deviation": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
@@ -235,50 +237,23 @@ def _results(table, preset, configs, settings, rows, values) -> dict:
     return {
         "table": table,
         "preset": preset,
-        "pretraining": [to_dict(config) for config in configs],
+        "pretraining": [shown_settings(to_dict(config)) for config in configs],
         "training": to_dict(settings),
+        "largest_class": [
+            {"dataset": shown_dataset(name), **scores} for name, scores in largest.items()
+        ],
         "entries": entries,
     }
 
 
-def _write(results: dict, output: pathlib.Path) -> None:
-    """Writes the table as JSON, CSV, Markdown and a chart."""
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "table.json", results)
-    entries, buffer = results["entries"], io.StringIO()
-    lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(["row", "column", "seed", "accuracy", "paper"])
-    for entry in entries:
-        paper = "" if entry["paper"] is None else entry["paper"] / 100
-        for seed, accuracy in entry["seeds"].items():
-            lines.writerow([entry["row"], entry["column"], seed, accuracy, paper])
-    write_text(output / "table.csv", buffer.getvalue())
-    write_text(output / "table.md", markdown(results))
-    charts.table_chart(entries, output / "chart.png")
-
-
-def markdown(results: dict) -> str:
-    """Returns a table of `make_table` as Markdown, with the paper's numbers beside ours."""
-    filled = {entry["column"] for entry in results["entries"]}
-    columns = [column for column in (FINETUNED, LINEAR) if column in filled]
-    by_place = {(entry["row"], entry["column"]): entry for entry in results["entries"]}
-    head = [f"{column}, %" for column in columns] + [f"{column}, paper" for column in columns]
-    lines = [f"| {results['table']} | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"]
-    for row in dict.fromkeys(entry["row"] for entry in results["entries"]):
-        ours = [by_place.get((row, column)) for column in columns]
-        cells = [_percent(entry) for entry in ours]
-        cells += [f"{entry['paper']:.2f}" if entry and entry["paper"] else "" for entry in ours]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    seeds = max(len(entry["seeds"]) for entry in results["entries"])
-    note = (
-        f"Preset {results['preset']}, top-1 accuracy on test images; linear: heads on frozen "
-        f"features without augmentation; seeds: {seeds}"
-    )
-    return "\n".join([*lines, "", note + (", mean ± deviation." if seeds > 1 else ".")]) + "\n"
-
-
-def _percent(entry) -> str:
-    if entry is None:
-        return ""
-    spread = "" if entry["deviation"] is None else f" ± {100 * entry['deviation']:.2f}"
-    return f"{100 * entry['mean']:.2f}{spread}"
+def _titles(rows) -> dict[str, str]:
+    """Returns the names of rows as they are shown: without the paths of folders."""
+    titles = {}
+    for row in rows:
+        title = row.name
+        for dataset in (row.pretraining.dataset, row.dataset):
+            title = title.replace(dataset, shown_dataset(dataset))
+        while title in titles.values():  # of another folder of the same name
+            title += ", another"
+        titles[row.name] = title
+    return titles

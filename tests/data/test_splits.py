@@ -69,7 +69,7 @@ def test_subsets_that_cannot_be(images, settings, message):
 def test_fractions_that_leave_a_class_empty_are_told(capsys):
     images = ImageSet(np.zeros((60, 1, 1, 3), np.uint8), np.arange(60) % 2, ("a", "b"))
     assert possible_fractions(images, (0.01, 0.1, 1.0)) == (0.1, 1.0)
-    assert "A class of 30 images has none left at 0.01" in capsys.readouterr().out
+    assert "no image left at 0.01 of the labels: left out" in capsys.readouterr().out
 
 
 def test_unlabelled_images_are_no_classes():
@@ -157,3 +157,27 @@ def test_the_split_of_the_digits_is_that_of_the_published_figures():
     kept, held = hold_out(load_source("digits").train, 0.05, seed=0)
     assert (len(kept), len(held)) == (1365, 72)
     assert zlib.crc32(held.items.tobytes()) == 0x2A7DF7EF
+
+
+# --- Small classes --------------------------------------------------------------------------------
+
+
+def of_sizes(*sizes):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    return ImageSet(pixels.repeat(3, axis=-1), labels, tuple("abcdefg"[: len(sizes)]))
+
+
+def test_one_small_class_gives_one_image_and_changes_nothing_for_the_others(capsys):
+    images = of_sizes(40, 20, 1, 0)
+    subset = label_subset(images, 0, fraction=0.1)
+    assert np.bincount(subset.labels, minlength=4).tolist() == [4, 2, 1, 0]
+    assert "c: too small for 10.00% of its images, so one is taken" in capsys.readouterr().out
+    assert possible_fractions(images, (0.01, 0.1, 1.0)) == (0.1, 1.0)
+
+
+def test_more_images_of_a_class_than_it_has_are_refused_by_its_name():
+    with pytest.raises(ValueError, match="Class c has 1 images, and 2 a class would take 2"):
+        label_subset(of_sizes(40, 20, 1, 0), 0, per_class=2)
+    few = label_subset(of_sizes(40, 20, 1, 0), 0, per_class=1)
+    assert np.bincount(few.labels, minlength=4).tolist() == [1, 1, 1, 0]

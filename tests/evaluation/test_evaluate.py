@@ -1,5 +1,6 @@
 """`evaluate`: one number for one encoder, the folder it writes, and what it refuses."""
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -15,9 +16,11 @@ from small_encoder import small_encoder
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.presets import run_config
 from sit_keras.config.settings import ViewConfig
+from sit_keras.data.sources import Source, load_source
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.folder import write_settings
 from sit_keras.workflows.evaluate import evaluate
+from sit_keras.workflows.labelled_images import labelled_images
 
 
 def write_run(folder, **changes):
@@ -118,11 +121,13 @@ def test_a_run_is_evaluated_at_another_size_and_with_few_labels(tmp_path, capsys
     results = evaluate(tmp_path, protocol=("linear", "knn"), image_size=12, k=(5, 10_000))
     assert results == json.loads((tmp_path / "evaluation/digits-12px/results.json").read_text())
     assert (results["dataset"], results["image_shape"]) == ("digits", [12, 12, 3])
-    assert set(results["knn"]) == {"features", "5"} and results["linear"]["accuracy"] > 0.5
+    assert set(results["knn"]) == {"features", "5", "scores"}
+    assert results["linear"]["accuracy"] > 0.5
     few = evaluate(tmp_path, protocol=("linear",), per_class=3)
     assert few["train_images"] == 30 and few["linear"]["accuracy"] > 0.3
     assert (tmp_path / "evaluation" / "digits-30-labels" / "classifier.keras").exists()
     out = capsys.readouterr().out
+    assert "More neighbours than the 1437 training images are left out: 10000." in out
     assert f"{results['linear']['accuracy']:.2%}" in out and str(tmp_path / "evaluation") in out
 
 
@@ -150,6 +155,96 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(tmp_path):
     Image.new("RGB", (9, 9), "red").save(tmp_path / "images" / "one.png")
     with pytest.raises(ValueError, match="has no labels to evaluate with"):
         evaluate(tmp_path / "some.keras", f"folder:{tmp_path / 'images'}")
+
+
+def write_images(folder, split, **counts):
+    random = np.random.default_rng(len(split))
+    for name, count in counts.items():
+        (folder / split / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 256, (12, 12, 3), "uint8")
+            Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+
+
+def test_an_accuracy_on_unequal_classes_stands_beside_that_of_the_largest_class(tmp_path, capsys):
+    """Of 19 and 1 test images a constant answer gets 95 %, and half of the balanced accuracy."""
+    write_images(tmp_path / "x", "train", healthy=38, ill=2)
+    write_images(tmp_path / "x", "val", healthy=19, ill=1)
+    small_encoder().save(tmp_path / "some.keras")
+    dataset = f"folder:{tmp_path / 'x'}"
+    results = evaluate(tmp_path / "some.keras", dataset, ("linear", "knn"), k=(5, 200))
+    out = capsys.readouterr().out
+    largest = results["largest_class"]
+    assert (largest["class"], largest["accuracy"]) == ("healthy", 0.95)
+    assert largest["balanced_accuracy"] == 0.5
+    assert largest["macro_f1"] == pytest.approx(2 * 0.95 / 1.95 / 2)
+    lines = {line[:32].strip(): line[32:].split() for line in out.splitlines()}
+    numbers = ["95.00%", "(85.0", "to", "100.0)", "50.0%", "48.7%"]
+    assert lines["always the largest class"] == numbers
+    assert lines["5 neighbours"][0] == "95.00%" and "hance" not in out
+    assert "40 labelled training images, 20 test images, 2 classes" in out
+    (path,) = (tmp_path / "evaluation").glob("*/results.json")
+    saved = json.loads(path.read_text())
+    assert saved == results and str(tmp_path) not in json.dumps(saved)
+
+
+def test_images_that_changed_are_not_mixed_with_results_of_before(tmp_path, capsys):
+    write_images(tmp_path / "x", "train", a=6, b=6)
+    write_images(tmp_path / "x", "test", a=2, b=2)
+    small_encoder().save(tmp_path / "some.keras")
+    dataset, output = f"folder:{tmp_path / 'x'}", tmp_path / "out"
+    evaluate(tmp_path / "some.keras", dataset, ("knn",), output, k=(1,))
+    both = evaluate(tmp_path / "some.keras", dataset, ("linear",), output)
+    assert {"knn", "linear"} <= set(both) and (output / ".sit-keras").exists()
+    (tmp_path / "x" / "test" / "a" / "0.png").rename(tmp_path / "x" / "test" / "b" / "9.png")
+    other = evaluate(tmp_path / "some.keras", dataset, ("linear",), output)
+    assert "knn" not in other and other["test_images"] == both["test_images"]
+    assert "is now results-1.json" in capsys.readouterr().out
+    assert json.loads((output / "results-1.json").read_text()) == both
+    (output / "results.json").write_text("[]")
+    with pytest.raises(ValueError, match="results.json should hold the results of an evaluation"):
+        evaluate(tmp_path / "some.keras", dataset, ("linear",), output)
+
+
+def test_without_test_images_it_says_that_training_has_seen_those_it_tests_on(tmp_path, capsys):
+    write_images(tmp_path, "x", a=10, b=10)
+    small_encoder().save(tmp_path / "some.keras")
+    results = evaluate(tmp_path / "some.keras", f"folder:{tmp_path / 'x'}", ("knn",), k=(1,))
+    out = capsys.readouterr().out
+    assert "so 4 of its 20 labelled images are held out to test on" in out
+    assert "has seen them, without their labels" in out and "4 held out images" in out
+    assert (results["train_images"], results["test_split"]) == (16, "held out")
+
+
+def test_numbers_of_neighbours_that_cannot_be_are_refused_before_anything_is_written(tmp_path):
+    small_encoder().save(tmp_path / "some.keras")
+    for k in ((10_000,), (0, 5), ()):
+        with pytest.raises(ValueError, match="between 1 and the 1437 training images, received"):
+            evaluate(tmp_path / "some.keras", "digits", ("linear", "knn"), k=k)
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_test_images_without_a_label_and_classes_that_lack_are_named(tmp_path, capsys, monkeypatch):
+    digits = load_source("digits")
+    train = digits.train.take(np.flatnonzero(digits.train.labels < 2)[:30])
+    labels = np.array([0, -1, -1])
+    test = dataclasses.replace(digits.test.take(np.arange(3)), labels=labels)
+    train, test = (dataclasses.replace(x, class_names=("a", "b", "c")) for x in (train, test))
+    module = labelled_images.__globals__
+    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train, test))
+    small_encoder().save(tmp_path / "some.keras")
+    results = evaluate(tmp_path / "some.keras", "x", output=tmp_path / "out", k=(1,))
+    assert (results["test_images"], results["test_split"]) == (1, "test")
+    out = capsys.readouterr().out
+    assert "Classes without a training image, so they are never predicted: c." in out
+    assert "Classes without a test image, so they count in no mean over classes: b, c." in out
+    unlabelled = dataclasses.replace(test, labels=np.full(3, -1))
+    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train, unlabelled))
+    kept, held_out, split = labelled_images("x", None, False, 0)
+    assert (len(kept), len(held_out), split) == (24, 6, "held out")
+    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train.take([0, 1]), None))
+    with pytest.raises(ValueError, match="2 labelled images are too few to hold some out"):
+        labelled_images("x", None, False, 0)
 
 
 @pytest.mark.slow

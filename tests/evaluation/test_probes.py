@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from sit_keras.data.sources import load_source
 from sit_keras.evaluation import diagnostics
 from sit_keras.evaluation.feature_plane import feature_plane
-from sit_keras.evaluation.knn import knn_accuracy
-from sit_keras.evaluation.linear import fit_heads
+from sit_keras.evaluation.knn import knn_predictions
+from sit_keras.evaluation.linear import STRENGTHS, TokenHeads, fit_heads
 
 
 def clusters(random, count=120, classes=4):
@@ -29,7 +30,8 @@ def test_knn_equals_a_slow_one_and_scikit_learns(random, block):
     train, test = slice(0, 80), slice(80, None)
     ks = (1, 5, 79, 80)
     data = features[train], labels[train], features[test], labels[test]
-    accuracies = knn_accuracy(*data, ks, block=block)
+    predictions = knn_predictions(*data[:3], ks, block=block)
+    accuracies = {k: np.mean(predicted == labels[test]) for k, predicted in predictions.items()}
     assert accuracies == {k: knn_by_hand(*data, k) for k in ks}
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     reference = KNeighborsClassifier(
@@ -43,7 +45,7 @@ def test_knn_equals_a_slow_one_and_scikit_learns(random, block):
 def test_impossible_numbers_of_neighbours_are_refused(random, ks):
     features, labels = clusters(random, 80)
     with pytest.raises(ValueError, match="between 1 and the 80 training images"):
-        knn_accuracy(features, labels, features, labels, ks)
+        knn_predictions(features, labels, features, ks)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -84,11 +86,62 @@ def test_a_linear_head_on_noise_is_no_better_than_chance(random):
     assert fit_heads(part, labels[:200]).accuracy(rest, labels[200:]) < 0.45
 
 
-def test_a_class_without_an_image_is_refused(random):
+def test_a_class_without_an_image_is_never_predicted(random):
     features, labels = clusters(random)
-    kept = labels != 2
-    with pytest.raises(ValueError, match=r"received \[30 30  0 30\] images of the classes"):
-        fit_heads({"x": features[kept]}, labels[kept])
+    kept = labels < 2
+    heads = fit_heads({"x": features[kept]}, labels[kept], num_classes=4)
+    assert heads.logits({"x": features}).shape == (120, 4)
+    assert set(heads.predict({"x": features})) == {0, 1}
+    two = fit_heads({"x": features[kept]}, labels[kept])
+    np.testing.assert_array_equal(heads.predict({"x": features}), two.predict({"x": features}))
+    gap = fit_heads({"x": features[labels != 2]}, labels[labels != 2], hidden_dim=3)
+    assert gap.logits({"x": features}).shape == (120, 4)
+    assert 2 not in gap.predict({"x": features})
+
+
+def test_images_of_a_single_class_are_refused(random):
+    features, labels = clusters(random)
+    with pytest.raises(ValueError, match=r"at least two classes .* received \[ 0 30\] images"):
+        fit_heads({"x": features[labels == 1]}, labels[labels == 1])
+
+
+def test_a_class_of_one_image_leaves_the_choice_of_the_penalty_to_the_others(random, monkeypatch):
+    """Its image is learned from, and the fifth that is held out has all other classes."""
+    held_out = []
+    accuracy = TokenHeads.accuracy
+
+    def watched(heads, features, labels):
+        held_out.append(np.bincount(labels).tolist())
+        return accuracy(heads, features, labels)
+
+    monkeypatch.setattr(TokenHeads, "accuracy", watched)
+    features, labels = clusters(random)
+    rare = np.append(labels, 4), np.concatenate([features, -20 * np.ones((1, 10), "float32")])
+    for seed in range(5):
+        heads = fit_heads({"x": rare[1]}, rare[0], seed)
+        assert heads.predict({"x": rare[1]})[-1] == 4
+    assert held_out and set(map(tuple, held_out)) <= {(6, 6, 6, 6)}
+
+
+def test_heads_are_fitted_to_one_image_of_each_class(random):
+    features, labels = clusters(random)
+    heads = fit_heads({"x": features[:4]}, labels[:4])
+    assert set(heads.predict({"x": features[:4]})) == {0, 1, 2, 3}
+    assert heads.strength == STRENGTHS[0]  # nothing could be held out to choose it
+
+
+def test_the_accuracies_of_the_digits_are_those_of_before():
+    """Linear and nearest neighbours on raw pixels, to the last digit."""
+    source = load_source("digits")
+    pixels = [
+        (images.items[..., 0].reshape(len(images), -1) / 255).astype("float32")
+        for images in (source.train, source.test)
+    ]
+    heads = fit_heads({"x": pixels[0]}, source.train.labels, 0)
+    assert heads.accuracy({"x": pixels[1]}, source.test.labels) == 0.9583333333333334
+    predictions = knn_predictions(pixels[0], source.train.labels, pixels[1], (1, 5, 20))
+    accuracies = [float(np.mean(x == source.test.labels)) for x in predictions.values()]
+    assert accuracies == [0.9805555555555555, 0.9861111111111112, 0.975]
 
 
 def test_diagnostics_of_known_distributions_have_known_values(random):
@@ -104,6 +157,9 @@ def test_diagnostics_of_known_distributions_have_known_values(random):
     assert diagnostics.effective_rank(np.outer(np.arange(5.0), np.ones(4))) == pytest.approx(1)
     assert diagnostics.alignment(even, 3 * even) == pytest.approx(0)
     assert diagnostics.alignment(even, -even) == pytest.approx(4)
+    for measure in (diagnostics.spread, diagnostics.uniformity):
+        assert measure(even[:1]) == 0  # of a single image
+    assert diagnostics.effective_rank(even[:1]) == 1
     opposite = np.array([[1.0, 0], [-1, 0]])
     assert diagnostics.uniformity(opposite) == pytest.approx(-8)
 

@@ -9,6 +9,7 @@ from PIL import Image
 from small_encoder import small_encoder
 
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.sources import load_source
@@ -19,6 +20,7 @@ from sit_keras.evaluation.features import (
     pixel_features,
     select_features,
 )
+from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.linear import fit_heads
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.preprocessing import ImagePreprocessing
@@ -145,5 +147,72 @@ def test_an_encoder_is_compared_with_an_untrained_one_and_with_pixels(source):
     again = baselines.compare_with_baselines(encoder, train, source.test, seed=0)
     assert again == results  # the untrained weights follow from the seed
     table = baselines.baselines_table({"probe_test_split": "test", **results})
-    assert "360 test images (chance 10.0%)" in table
-    assert f"{linear['pixels']:.1%}" in table
+    assert "interval on 360 test images, and balanced accuracy" in table
+    assert f"{linear['pixels']:.1%} (" in table
+    # Every class has 33 to 37 of the 360 images; a constant answer is right for one class of ten.
+    assert results["largest_class"]["balanced_accuracy"] == pytest.approx(0.1)
+    assert 33 / 360 <= results["largest_class"]["accuracy"] <= 37 / 360
+    assert results["linear_scores"]["trained"]["accuracy"] == linear["trained"]
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_images_of_one_class_are_compared_with_nothing(source, capsys):
+    """After a long training that is said, and is no error."""
+    train = source.train.take(np.flatnonzero(source.train.labels == 3))
+    assert baselines.compare_with_baselines(small_encoder(), train, source.test, seed=0) == {}
+    assert "are of one class" in capsys.readouterr().out
+
+
+def uneven(source):
+    """Training images of 12, 8, 1 and 0 in four classes; test images of 3, 1, 0 and 1."""
+
+    def chosen(images, counts):
+        rows = [np.flatnonzero(images.labels == i)[:count] for i, count in enumerate(counts)]
+        return dataclasses.replace(images.take(np.concatenate(rows)), class_names=tuple("abcd"))
+
+    return chosen(source.train, (12, 8, 1, 0)), chosen(source.test, (3, 1, 0, 1))
+
+
+def test_classes_that_lack_in_a_split_stop_neither_protocol_nor_comparison(source, tmp_path):
+    train, test = uneven(source)
+    frozen = protocols.FrozenEncoder(small_encoder(), train, test)
+    linear = protocols.linear(frozen, tmp_path)
+    assert np.shape(linear["confusion"]) == (4, 4)
+    assert linear["confusion"][2] == [0, 0, 0, 0]  # no test image of c
+    assert set(linear["per_class"]) == {"a", "b", "d"} and linear["per_class"]["d"] == 0
+    recalls = list(linear["per_class"].values())
+    assert linear["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    model = keras.saving.load_model(tmp_path / "classifier.keras")
+    probabilities = keras.ops.softmax(model(test.items))
+    assert probabilities.shape == (5, 4)
+    np.testing.assert_array_equal(probabilities[:, 3], 0)  # no training image of d
+    knn = protocols.knn(frozen, (1, 21))
+    assert knn["1"] == knn["scores"]["1"]["accuracy"] <= 0.8
+    results = baselines.compare_with_baselines(frozen.encoder, train, test, seed=0)
+    assert results["largest_class"]["class"] == "a"
+    assert results["largest_class"]["accuracy"] == 0.6
+    assert results["largest_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_diagnostics_take_as_few_test_images_as_there_are(source, tmp_path, count):
+    test = source.test.take(np.arange(count))
+    frozen = protocols.FrozenEncoder(small_encoder(), source.train, test)
+    results = protocols.representation_diagnostics(frozen, TwoViews(8), tmp_path)
+    numbers = [value for value in results.values() if isinstance(value, float)]
+    assert len(numbers) == 4 and np.isfinite(numbers).all() and results["images"] == count
+
+
+@pytest.mark.slow
+def test_training_with_labels_takes_classes_that_lack_in_a_split(source, tmp_path):
+    train, test = uneven(source)
+    frozen = protocols.FrozenEncoder(small_encoder(), train, test)
+    config = FinetuneConfig(epochs=1, warmup_epochs=0, batch_size=8, holdout=0.2)
+    few = protocols.few_shot(frozen, (0.1, 1.0), config, tmp_path / "few")
+    assert [row["labels"] for row in few.values()] == [1 + 1 + 1, 21]
+    for row in few.values():
+        assert row["finetuned"] == row["finetuned_scores"]["accuracy"]
+        assert row["linear_scores"]["balanced_accuracy"] <= 2 / 3  # d is never predicted
+    heads = dataclasses.replace(config, frozen=True)
+    results = finetune(frozen.encoder, train, test, heads, tmp_path / "frozen")
+    assert np.sum(results["confusion"]) == 5 and "macro_f1" in results

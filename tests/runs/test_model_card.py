@@ -1,6 +1,7 @@
 """The model cards state what is true of their encoder."""
 
 import dataclasses
+import re
 
 import numpy as np
 from serving_case import contract_of
@@ -19,7 +20,14 @@ EVALUATED = {
     "num_classes": 10,
     "linear_accuracy": {"trained": 0.93, "untrained": 0.75, "pixels": 0.97},
     "knn_accuracy": {"trained": 0.8, "untrained": 0.4, "pixels": 0.975},
+    "linear_scores": {
+        "trained": {"accuracy_interval": [0.9, 0.95], "balanced_accuracy": 0.92, "macro_f1": 0.91}
+    },
+    "labelled_images": 1437,
+    "largest_class": {"class": "3", "accuracy": 0.103, "balanced_accuracy": 0.1},
 }
+# A name of a folder, with Markdown and HTML in it.
+HOSTILE = "a|b`<img src=x>[x](y)\n# z"
 CONTRACT = {
     "weights": "float32",
     "source": {"run": "runs/digits"},
@@ -39,7 +47,10 @@ CONTRACT = {
 def test_the_card_of_a_run():
     card = run_card(run_config("digits"), EVALUATED, 1293)
     assert "1,293 images of digits" in card and "1,600 steps of 64" in card
-    assert "| this encoder | 93.0% | 80.0% |" in card and "| raw pixels | 97.0% | 97.5% |" in card
+    assert "| this encoder | 93.0% (90.0 to 95.0) | 92.0% | 80.0% |  |" in card
+    assert "| raw pixels | 97.0% |  | 97.5% |  |" in card
+    assert "| always the largest class | 10.3% | 10.0% | 10.3% | 10.0% |" in card
+    assert "1,293 labelled training images" in card and "`evaluate` learns from all 1,437" in card
     for learned in (
         "how much an image was rotated",
         "belong to the same image",
@@ -101,3 +112,37 @@ def test_an_export_finds_the_card_of_its_own_run_alone(tmp_path):
         path.touch()
         card = _card(path, CONTRACT)
         assert "mine" in card and "converted from `sit.pth`" in card and "another" not in card
+
+
+def check_card(card, tmp_path):
+    """The card has no folder of the user, no markup of a name, and tables of whole rows."""
+    assert tmp_path.name not in card
+    text = re.sub("``.*?``", "", card)  # without the code spans that a name is in
+    assert "<img" not in text and "[x](y)" not in text
+    assert not any(line.startswith("# z") for line in card.splitlines())
+    for line in card.splitlines():
+        if line.startswith("| "):
+            assert line.replace("\\|", "").count("|") in (3, 4, 6), line
+
+
+def test_names_of_folders_and_classes_are_no_markup_in_a_card(tmp_path):
+    config = dataclasses.replace(
+        run_config("digits"),
+        dataset=f"folder:{tmp_path / HOSTILE}",
+        initial_encoder=str(tmp_path / HOSTILE),
+    )
+    card = run_card(config, EVALUATED, 40)
+    check_card(card, tmp_path)
+    assert card.splitlines()[0].startswith("# SiT encoder, folder:a\\|b\\`&lt;img src=x&gt;\\[x")
+    contract = {**CONTRACT, "source": {"run": str(tmp_path / HOSTILE)}, "class_names": [HOSTILE]}
+    export = export_card(contract, card, {"source": str(tmp_path / HOSTILE), "kind": "encoder"})
+    check_card(export, tmp_path)
+    assert "Classes: a\\|b\\`&lt;img" in export
+    assert export.count("``a|b`<img src=x>[x](y)\\n# z``") == 3  # run, conversion, start
+    assert sum(line.startswith("# ") for line in export.splitlines()) == 1
+
+
+def test_a_card_names_what_lies_below_the_working_folder_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(run_config("digits"), dataset=f"folder:{tmp_path / 'my/photos'}")
+    assert "40 images of folder:my/photos, without labels" in run_card(config, RESULTS, 40)

@@ -1,5 +1,6 @@
 """Every picture of a run, and one page of them that loads nothing else."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,14 +13,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.config.presets import run_config
 from sit_keras.config.settings import CorruptionConfig
 from sit_keras.data.pipeline import step_views
 from sit_keras.data.sources import load_source
 from sit_keras.plots import charts, image_grids
+from sit_keras.runs.folder import write_settings
 from sit_keras.runs.log import read_log
 from sit_keras.workflows import pictures
 from sit_keras.workflows.evaluate import evaluate
-from sit_keras.workflows.report import report
+from sit_keras.workflows.report import report, write_report
 
 PICTURES = {
     "curves", "corruptions", "reconstructions", "rotations", "attention-rotation",
@@ -54,9 +57,10 @@ def test_the_report_of_a_run_has_its_baselines_evaluations_pictures_and_settings
     (run / "evaluation" / "other" / "results.json").write_text(json.dumps(other))
     assert report(str(run)) == run / "report.html"
     page = check_pictures(run, PICTURES)
-    assert "Evaluation: digits<" in page and "20 neighbours" in page and "effective rank" in page
-    assert "Evaluation: digits-24px" in page
-    assert "Evaluation: other" not in page and "144 held-out images" in page
+    title = "Evaluation: digits, {} px, 1,437 training and 360 test images<"
+    assert title.format("16 x 16") in page and "20 neighbours" in page and "effective rank" in page
+    assert title.format("24 x 24") in page and "always the largest class" in page
+    assert page.count("<h2>Evaluation") == 2 and "144 held-out images" in page
     assert "Baselines" in page and "linear probe" in page
     assert "learning_rate" in page and "epochs" in page
     assert str(run / "report.html") in capsys.readouterr().out
@@ -104,6 +108,34 @@ def test_the_report_of_one_task_on_photos_without_labels(tmp_path, call_train):
     page = check_pictures(run, PICTURES - {"reconstructions", "rotations"})
     assert "log(alpha)" not in page  # the weights are fixed
     assert "Training images and their nearest" in page
+
+
+def test_names_of_folders_are_no_markup_in_the_page_and_name_no_owner(tmp_path):
+    hostile = "a|b`<img src=x>[x](y)\n# z&\"'"
+    config = dataclasses.replace(
+        run_config("digits"),
+        dataset=f"folder:{tmp_path / hostile}",
+        initial_encoder=f"{tmp_path / hostile}",
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    write_settings(run, config)
+    (run / "log.csv").write_text("epoch,loss\n0,1.5\n")
+    page = write_report(run, []).read_text(encoding="utf-8")
+    assert str(tmp_path) not in page and tmp_path.name not in page
+    assert "<img" not in page and "folder:a|b`&lt;img src=x&gt;[x](y)" in page
+    assert page.count("&lt;img") >= 4  # the title, the heading, and the two settings
+
+
+@pytest.mark.parametrize("text", ['{"accuracy": 1}', "[]", ""])
+def test_a_file_that_is_no_evaluation_is_refused_by_its_name(tmp_path, text):
+    write_settings(tmp_path, run_config("digits"))
+    (tmp_path / "log.csv").write_text("epoch,loss\n0,1.5\n")
+    folder = tmp_path / "evaluation" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(text)
+    with pytest.raises(ValueError, match="should hold the results of an evaluation, but it"):
+        write_report(tmp_path, [])
 
 
 def test_one_kind_of_corruption_is_the_same_alone_and_in_all(tmp_path, monkeypatch):

@@ -18,7 +18,8 @@ from sit_keras.config.checks import TASKS
 from sit_keras.config.presets import run_config
 from sit_keras.evaluation.paper import PAPER
 from sit_keras.plots import charts
-from sit_keras.workflows.tables import make_table, markdown, plan
+from sit_keras.workflows.table_files import markdown, write_table
+from sit_keras.workflows.tables import _titles, make_table, plan
 
 PRETRAINING = {
     "model.image_size": 8, "model.patch_size": 4, "model.hidden_dim": 16, "model.num_layers": 2,
@@ -73,6 +74,30 @@ def test_the_markdown_has_our_numbers_beside_those_of_the_paper():
     assert "| linear | fine-tuned, % | linear, % | fine-tuned, paper | linear, paper |" in text
     assert "| a |  | 50.00 ± 1.00 |  | 60.50 |" in text
     assert "| b | 25.00 |  |  |  |" in text
+
+
+def test_rows_of_folders_are_shown_without_their_paths(tmp_path):
+    """Folders of one name in different places keep rows of their own."""
+    names = [f"folder:{tmp_path}/{place}/a|b" for place in ("one", "two")]
+    rows = plan("finetune", [run_config("digits", dataset=name) for name in names])
+    titles = list(_titles(rows).values())
+    assert titles == [
+        "folder:a|b, from scratch", "folder:a|b",
+        "folder:a|b, from scratch, another", "folder:a|b, another",
+    ]  # fmt: skip
+    (row, _) = _titles(plan("transfer", [run_config("digits", dataset=n) for n in names])).values()
+    assert row == "folder:a|b -> folder:a|b"
+    common = {"paper": None, "deviation": None, "column": "linear", "mean": 0.5}
+    entries = [{**common, "row": title, "seeds": {"0": 0.5}} for title in titles]
+    largest = [{"dataset": "folder:a|b", "accuracy": 0.25, "accuracy_interval": [0.2, 0.3]}]
+    results = {
+        "table": "linear", "preset": "digits", "entries": entries, "largest_class": largest,
+    }  # fmt: skip
+    write_table(results, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| folder:a\\|b, another | 50.00 |" in text
+    assert "Always the largest class of folder:a\\|b would get 25.0% (20.0 to 30.0)." in text
+    assert (tmp_path / ".sit-keras").exists()  # no images to train on
 
 
 def test_the_chart_marks_the_numbers_of_the_paper(tmp_path, monkeypatch):

@@ -1,0 +1,83 @@
+"""Scores of predictions: by hand, and against resampling image by image."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from sit_keras.data.images import ImageSet
+from sit_keras.evaluation.scores import largest_class_scores, score, scores
+
+
+def image_set(labels, names):
+    return ImageSet(np.zeros((len(labels), 2, 2, 3), np.uint8), np.asarray(labels), names)
+
+
+def test_a_constant_answer_on_unequal_classes_has_a_high_accuracy_and_nothing_else():
+    """90, 6 and 4 images: F1 is 2 * 0.9 / 1.9 for the first class and 0 for the others."""
+    labels = np.repeat([0, 1, 2], [90, 6, 4])
+    found = score(np.zeros(100, int), labels)
+    assert found["accuracy"] == 0.9
+    assert found["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert found["macro_f1"] == pytest.approx(2 * 0.9 / 1.9 / 3)
+    low, high = found["accuracy_interval"]
+    # The quantiles of the binomial distribution of 100 trials are 0.84 and 0.95.
+    assert low == pytest.approx(0.84, abs=0.011) and high == pytest.approx(0.95, abs=0.011)
+    assert found["balanced_accuracy_interval"] == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_the_largest_class_is_that_of_the_training_images():
+    train = image_set([1, 1, 1, 0, 2], ("a", "b", "c"))
+    test = image_set([0, 0, 0, 1], ("a", "b", "c"))
+    found = largest_class_scores(train, test)
+    assert (found["class"], found["accuracy"], found["balanced_accuracy"]) == ("b", 0.25, 0.5)
+    assert found["macro_f1"] == pytest.approx(0.2)  # F1 of b is 2 * 0.25 / 1.25, of a 0
+
+
+def test_classes_without_a_test_image_count_in_no_mean():
+    """Of 2 and 1 images, 1 and 1 are right; one image is taken for the class that lacks."""
+    found = score(np.array([0, 2, 1]), np.array([0, 0, 1]))
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_intervals_equal_those_of_resampled_images(random):
+    labels = random.choice(4, 300, p=(0.7, 0.2, 0.08, 0.02))
+    predicted = np.where(random.random(300) < 0.6, labels, random.integers(0, 4, 300))
+    found = score(predicted, labels)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    rows = random.integers(0, 300, (4_000, 300))
+    right = predicted == labels
+    expected = np.percentile(right[rows].mean(axis=1), (2.5, 97.5))
+    np.testing.assert_allclose(found["accuracy_interval"], expected, atol=0.01)
+    # Each class by itself.
+    each = np.mean(
+        [
+            random.choice(right[labels == i], (4_000, np.sum(labels == i))).mean(axis=1)
+            for i in range(4)
+        ],
+        axis=0,
+    )
+    expected = np.percentile(each, (2.5, 97.5))
+    np.testing.assert_allclose(found["balanced_accuracy_interval"], expected, atol=0.02)
+
+
+def test_the_intervals_follow_from_the_seed():
+    labels = np.arange(50) % 3
+    predicted = np.where(np.arange(50) < 30, labels, 0)
+    assert score(predicted, labels, 1) == score(predicted, labels, 1)
+    assert score(predicted, labels, 1) != score(predicted, labels, 2)
+
+
+def test_a_single_test_image_has_scores():
+    found = score(np.array([4]), np.array([4]))
+    assert found["accuracy"] == found["balanced_accuracy"] == found["macro_f1"] == 1.0
+    assert found["accuracy_interval"] == [1.0, 1.0]
+
+
+def test_a_class_without_a_test_image_has_an_empty_row_of_the_confusion_matrix(tmp_path):
+    test = image_set([0, 0, 2], ("a", "b", "c"))
+    found = scores(np.array([0, 1, 2]), test, tmp_path / "new")
+    assert found["confusion"] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert found["per_class"] == {"a": 0.5, "c": 1.0}
+    assert (tmp_path / "new" / "confusion.png").stat().st_size > 1000
