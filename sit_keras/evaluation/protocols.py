@@ -30,6 +30,7 @@ from sit_keras.evaluation.scores import scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.loading import copy_weights
+from sit_keras.models.saving import save_keras
 from sit_keras.plots import charts
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
 
@@ -100,7 +101,7 @@ def linear(frozen: FrozenEncoder, output: pathlib.Path, hidden_dim: int | None =
     predicted = heads.logits(head_features(frozen.test_features)).argmax(axis=1)
     results = scores(predicted, frozen.test, output)
     model, new = build_classifier(frozen.encoder, heads, frozen.test.class_names)
-    model.save(output / "classifier.keras")
+    save_keras(model, output / "classifier.keras")
     return {**results, "strength": heads.strength, "new_weights": new}
 
 

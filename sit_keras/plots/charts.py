@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.checks import TASKS
+from sit_keras.plots.figures import save_figure
 
 
 def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
@@ -49,7 +50,7 @@ def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None
             axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    figure.savefig(path, dpi=100)
+    save_figure(figure, path)
 
 
 def _colour(name):
@@ -86,7 +87,7 @@ def confusion_sheet(
         for (i, j), number in np.ndenumerate(confusion):
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(number), ha="center", va="center", color=colour, fontsize=7)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def feature_map(
@@ -120,7 +121,7 @@ def feature_map(
         for text in legend.get_texts():
             text.set_parse_math(False)
     axes.set_axis_off()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None:
@@ -151,7 +152,7 @@ def table_chart(entries: typing.Sequence[dict], path: str | os.PathLike) -> None
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy, %", xlim=(0, 105))
     figure.legend(loc="outside upper right", ncols=2 * len(columns), fontsize=8)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None:
@@ -176,4 +177,4 @@ def search_chart(trials: typing.Sequence[dict], path: str | os.PathLike) -> None
         axes.set(xlabel=name, ylabel="score, %")
     for axes in list(cells):  # cells without a chart
         axes.set_axis_off()
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)

@@ -4,13 +4,13 @@ Shapes: M images, S side, C channels, A attention heads, K neighbours.
 """
 
 import os
-import pathlib
 import typing
 
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.plots.figures import save_figure
 
 CORRECT, WRONG = "darkgreen", "darkred"
 _DEFAULT = PreprocessingConfig()
@@ -27,11 +27,6 @@ def _cells(rows, columns, side=1.5, above=0.4):
         for spine in cell.spines.values():
             spine.set_visible(False)
     return figure, cells
-
-
-def _save(figure, path, dpi=100):
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
 
 
 def _pixels(images, preprocessing):
@@ -79,7 +74,7 @@ def reconstruction_sheet(
             title += f", predicted {90 * predicted_rotation[i]}°"
             colour = CORRECT if predicted_rotation[i] == rotation[i] else WRONG
         cell.set_title(title, fontsize=8, color=colour)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def corruption_gallery(
@@ -95,7 +90,7 @@ def corruption_gallery(
         preprocessing: PreprocessingConfig. How the images were normalised.
     """
     figure, _ = _rows(stages, preprocessing)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def attention_sheet(
@@ -124,7 +119,7 @@ def attention_sheet(
         line[0].imshow(image, **_IMAGE)
         for cell, weights in zip(line[1:], [*each, each.mean(axis=0), flow], strict=True):
             cell.imshow(weights, cmap="inferno", vmin=0)  # scaled by its own maximum
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def neighbour_sheet(
@@ -159,7 +154,7 @@ def neighbour_sheet(
                 title = f"{neighbour_names[i, j]} {title}"
                 colour = CORRECT if neighbour_names[i, j] == names[i] else WRONG
             cell.set_title(title, fontsize=7, color=colour, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def outlier_sheet(
@@ -182,4 +177,4 @@ def outlier_sheet(
             cell.imshow(picture, interpolation="nearest")
     for cell, title in zip(cells[0], titles, strict=True):
         cell.set_title(title, fontsize=7, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -8,7 +8,12 @@ import typing
 import filelock
 import tensorflow as tf
 
-from sit_keras.config.files import make_own_folder, remove_unfinished, written_whole
+from sit_keras.config.files import (
+    make_own_folder,
+    read_json,
+    remove_unfinished,
+    written_whole,
+)
 from sit_keras.config.serialization import from_dict, to_dict
 
 
@@ -30,9 +35,17 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
 
 
 def load_json(cls: type, path: str | pathlib.Path, extra: typing.Sequence[str] = ()) -> typing.Any:
-    """Returns the config dataclass `cls` from a file of `save_json`, without its `extra` values."""
-    values = json.loads(pathlib.Path(path).read_text())
-    return from_dict(cls, {name: value for name, value in values.items() if name not in extra})
+    """Returns the config dataclass `cls` from a file of `save_json`, without its `extra` values.
+
+    Raises:
+        ValueError: if the file is broken or holds something else.
+    """
+    what = f"the values of a {cls.__name__}"
+    values = read_json(path, what)
+    try:
+        return from_dict(cls, {name: x for name, x in values.items() if name not in extra})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} should hold {what}, but: {error}") from error
 
 
 @contextlib.contextmanager

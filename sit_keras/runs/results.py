@@ -1,7 +1,8 @@
 """The results of a run."""
 
-import json
 import pathlib
+
+from sit_keras.runs.files import read_json
 
 # The features that a run compares, and what people read for them.
 KINDS = {
@@ -12,6 +13,18 @@ KINDS = {
 
 
 def finished_results(run_dir: pathlib.Path) -> dict | None:
-    """Returns the results of a finished run, or None if the run is not finished."""
+    """Returns the results of a finished run, or None if the run is not finished.
+
+    Raises:
+        ValueError: if there are results that no finished run leaves.
+    """
     path = run_dir / "results.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    return read_json(
+        path,
+        "the results of a finished run",
+        needs=("steps", "train_seconds", "losses"),
+        mend="Remove that file and give the command again: the run goes on from its last "
+        "checkpoint, and nothing else is lost.",
+    )

@@ -4,7 +4,6 @@ An export is `NAME/VERSION/`, as TF Serving expects it, with a contract inside: 
 outputs, and examples of both.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -13,7 +12,6 @@ import sys
 import tempfile
 
 import filelock
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,7 +20,8 @@ from sit_keras.config.extras import MissingPackage
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
-from sit_keras.runs.files import write_json, write_text
+from sit_keras.models.saved import load_classifier, load_network
+from sit_keras.runs.files import read_json, write_json, write_text, written_whole
 from sit_keras.runs.folder import folder_name, read_settings
 from sit_keras.runs.model_card import CARD, export_card
 from sit_keras.serving import verify
@@ -117,7 +116,7 @@ def _card(run, about) -> str:
     return export_card(
         about,
         card.read_text("utf-8") if card.exists() else None,
-        json.loads(conversion.read_text()) if conversion.exists() else None,
+        read_json(conversion, "what was converted") if conversion.exists() else None,
     )
 
 
@@ -154,7 +153,7 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
     """
     version = pathlib.Path(version)
     model = tf.saved_model.load(str(version))
-    about = json.loads((version / "assets" / verify.CONTRACT).read_text())
+    about = read_json(version / "assets" / verify.CONTRACT, "a contract", ["preprocessing"])
     shape = about["preprocessing"]["image_shape"]
     embed = model.signatures["serving_default"]
     spec = tf.TensorSpec((1, *shape), tf.float32, name="images")
@@ -163,9 +162,8 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
         [one.get_concrete_function()], model
     )
     path = version.parent / f"encoder-{version.name}.tflite"
-    aside = path.with_name(f".writing-{os.getpid()}.tflite")
-    aside.write_bytes(converter.convert())
-    os.replace(aside, path)
+    with written_whole(path) as aside:
+        aside.write_bytes(converter.convert())
     return path
 
 
@@ -178,7 +176,7 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
         config = read_settings(folder)
     pretext, tasks = None, ()
     if run.is_dir() and (run / "network.keras").exists():
-        pretext = keras.saving.load_model(run / "network.keras", compile=False)
+        pretext = load_network(run / "network.keras")
         tasks = config.tasks if config else TASKS  # the authors' networks have them all
     model, found = _load_classifier(encoder, run, folder, config, classifier)
     source = {"run": str(run), "classifier": found and str(found)}
@@ -199,12 +197,7 @@ def _load_classifier(encoder, run, folder, config, asked):
     if found.name == TASK:
         model = SiTImageClassifier.from_preset(found.parent)
     else:
-        model = keras.saving.load_model(found, compile=False)
-    if not isinstance(model, SiTImageClassifier):
-        raise ValueError(
-            f"{found} holds a {type(model).__name__}, expected a SiTImageClassifier, such as the "
-            "classifier.keras of evaluate.py."
-        )
+        model = load_classifier(found)
     if _same(encoder, model.backbone):
         return model, found
     other = f"The encoder of {found} is not that of {run}"

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import math
-import os
 import pathlib
 import signal
 import threading
@@ -13,6 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from sit_keras.models.saving import save_keras
 from sit_keras.runs.files import is_full_disk
 from sit_keras.training import strategy
 from sit_keras.training.checkpoint import Checkpoints
@@ -218,9 +218,7 @@ class SaveState(keras.callbacks.Callback):
     def save(self) -> None:
         """Writes both."""
         self._checkpoints.save(self._position.step)
-        aside = self._encoder_path.with_name(".writing.keras")
-        self._encoder.save(aside)
-        os.replace(aside, self._encoder_path)
+        save_keras(self._encoder, self._encoder_path)
         self.saved_step = self._position.step
 
 

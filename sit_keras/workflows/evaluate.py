@@ -1,6 +1,5 @@
 """Evaluates an encoder on labelled images by some protocols, and writes a folder of results."""
 
-import json
 import os
 import pathlib
 import typing
@@ -20,7 +19,7 @@ from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import fingerprint
-from sit_keras.runs.files import write_json
+from sit_keras.runs.files import read_json, write_json
 from sit_keras.runs.folder import folder_name, read_settings
 
 FRACTIONS = (0.01, 0.1, 0.25, 0.5, 1.0)
@@ -238,7 +237,7 @@ def _earlier_results(path, header) -> dict:
     """Returns the results in a file, if they are of the same encoder and images."""
     if not path.exists():
         return {}
-    results = json.loads(path.read_text())
+    results = read_json(path, "results of an evaluation", mend="Remove that file and repeat it.")
     same = all(results.get(name) == value for name, value in header.items())
     return results if same else {}
 

@@ -21,6 +21,7 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.loading import copy_resized
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
+from sit_keras.models.saving import save_keras
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
@@ -113,7 +114,7 @@ def pretrain(
         seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
         results = {"steps": int(model.step.numpy()), "train_seconds": round(seconds, 1)}
         if is_first:
-            model.network.save(run_dir / "network.keras")
+            save_keras(model.network, run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import os
 import pathlib
 import typing
@@ -12,7 +11,7 @@ from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.cached_step import fingerprint
-from sit_keras.runs.files import write_text
+from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.log import read_log
 from sit_keras.runs.results import KINDS, finished_results
@@ -70,6 +69,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     """
     run = pathlib.Path(run)
     config, results = read_settings(run), finished_results(run) or {}
+    versions = read_json(run / "config.json", "the settings of a run", ["versions"])["versions"]
     title = f"{config.dataset}, {config.preset}, seed {config.seed}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -82,7 +82,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
         "<h2>Settings</h2>",
         *_settings(config),
         "<h2>Versions</h2>",
-        _table(json.loads((run / "config.json").read_text())["versions"].items()),
+        _table(versions.items()),
     ]
     path = run / "report.html"
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -113,7 +113,12 @@ def _evaluations(run):
     """Returns the evaluations of this encoder."""
     parts = []
     for path in sorted(run.glob("evaluation/*/results.json")):
-        results = json.loads(path.read_text())
+        results = read_json(
+            path,
+            "results of an evaluation",
+            ["image_shape", "fingerprint"],
+            "Remove that file, or evaluate again.",
+        )
         # The position embeddings, and so the fingerprint, depend on the image size.
         encoder = SiTBackbone.from_preset(run, image_shape=tuple(results["image_shape"]))
         if results["fingerprint"] != fingerprint(encoder.get_weights()):

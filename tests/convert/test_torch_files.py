@@ -124,7 +124,7 @@ def test_what_is_there_stays(checkpoint, tmp_path):
 
 def test_models_without_names_in_pytorch_are_refused(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
-    with pytest.raises(ValueError, match="is a Sequential without a SiTBackbone"):
+    with pytest.raises(ValueError, match="it holds 'Sequential', expected sit_keras>SiTBackbone"):
         checkpoints.to_torch(tmp_path / "other.keras", tmp_path / "back.pth")
     backbone = SiTBackbone.from_preset("digits", load_weights=False)
     SiTImageClassifier(backbone, 3, hidden_dim=5).save(tmp_path / "hidden.keras")

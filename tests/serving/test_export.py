@@ -106,7 +106,10 @@ def test_what_cannot_be_exported(run_folder, tmp_path):
         export(tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(ValueError, match="No classifier at"):
         export(run_folder, tmp_path / "out", classifier=tmp_path / "nothing.keras")
-    with pytest.raises(ValueError, match="encoder.keras holds a SiTBackbone, expected a SiTImage"):
+    with pytest.raises(
+        ValueError,
+        match="encoder.keras cannot be read as a classifier: it holds .*, expected .*SiTImageC",
+    ):
         export(run_folder, tmp_path / "out", classifier=run_folder / "encoder.keras")
     SiTImageClassifier(build_backbone(), 3).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="encoder of .*other.keras is not that of"):
