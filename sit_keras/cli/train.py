@@ -65,7 +65,8 @@ def run(options: Options) -> None:
     execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
     start_tensorflow()
     from sit_keras.runs.results import finished_results
-    from sit_keras.serving.export import export, export_folder
+    from sit_keras.serving.export import export
+    from sit_keras.serving.versions import export_folder, has_version, refuse_output
     from sit_keras.workflows import messages
     from sit_keras.workflows.pretrain import pretrain
 
@@ -75,6 +76,11 @@ def run(options: Options) -> None:
         return
     run_dir = run_folder(options, config)
     was_finished = finished_results(pathlib.Path(run_dir)) is not None
+    output = export_folder(run_dir)
+    # An export that failed or was cut off is made up for by the same command.
+    exports = options.export and not (was_finished and has_version(output))
+    if exports:
+        refuse_output(output)
     results = pretrain(
         config=config,
         run_dir=run_dir,
@@ -83,8 +89,8 @@ def run(options: Options) -> None:
         execution=execution,
     )
     print(messages.summary(results, run_dir))
-    if options.export and not was_finished and "losses" in results:  # only the chief has them
-        print(f"Export:   {export(run=run_dir, output=export_folder(run_dir))}")
+    if exports and "losses" in results:  # only the chief has them
+        print(f"Export:   {export(run=run_dir, output=output)}")
 
 
 COMMAND = Command(

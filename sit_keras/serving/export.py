@@ -6,27 +6,27 @@ outputs, and examples of both.
 
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
 
-import filelock
 import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.checks import TASKS
 from sit_keras.config.extras import MissingPackage
+from sit_keras.config.files import UNFINISHED, written_whole
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
 from sit_keras.models.saved import load_classifier, load_network
-from sit_keras.runs.files import read_json, write_json, write_text, written_whole
+from sit_keras.runs.files import read_json, write_json, write_text
 from sit_keras.runs.folder import folder_name, read_settings
 from sit_keras.runs.model_card import CARD, export_card
 from sit_keras.serving import verify
 from sit_keras.serving.contract import Parts, class_names, contract, examples
 from sit_keras.serving.servable import Servable
+from sit_keras.serving.versions import alone_in, publish, refuse_output
 from sit_keras.serving.warmup_requests import write_warmup
 
 
@@ -52,39 +52,22 @@ def export(
         The folder of the new version.
 
     Raises:
-        ValueError: if there is no encoder, the classifier's is another one, or the outputs of the
-            export are not those of the Keras models.
+        ValueError: if there is no encoder, the classifier's is another one, the outputs of the
+            export are not those of the Keras models, or as `refuse_output`.
+        OSError: if the disk is full; no version is written then.
     """
+    refuse_output(output)
     output = pathlib.Path(output)
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
     servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)
     signatures = servable.signatures()
-    output.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(output / ".lock"):  # waits for another export into this folder
-        for left_over in output.glob(".writing-*"):  # of an export that was killed
-            shutil.rmtree(left_over)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
+    with alone_in(output):
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
             model = _write(servable, signatures, parts, half, pathlib.Path(aside))
             if check:
                 verify_export(model)
-            return _publish(model, output)
-
-
-def export_folder(run: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder of a run's versions: `exports/` and what tells the run from others.
-
-    Args:
-        run: as for `export`.
-    """
-    path = pathlib.Path(run).resolve()
-    if path.suffix == ".keras":
-        path = path.parent if path.stem == "encoder" else path.with_suffix("")
-    names = path.parts
-    if "evaluation" in names:  # a fine-tuning lies in the folder of its run
-        at = names.index("evaluation")
-        return pathlib.Path("exports") / "-".join([names[at - 1], *names[at + 1 :]])
-    return pathlib.Path("exports") / path.name
+            return publish(model, output)
 
 
 def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
@@ -162,8 +145,9 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
         [one.get_concrete_function()], model
     )
     path = version.parent / f"encoder-{version.name}.tflite"
-    with written_whole(path) as aside:
-        aside.write_bytes(converter.convert())
+    converted = converter.convert()
+    with alone_in(version.parent), written_whole(path) as aside:
+        aside.write_bytes(converted)
     return path
 
 
@@ -226,17 +210,3 @@ def _same(one: SiTBackbone, other: SiTBackbone) -> bool:
         and len(weights[0]) == len(weights[1])
         and all(map(np.array_equal, *weights))
     )
-
-
-def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
-    """Renames a complete model to the next free version."""
-    while True:
-        taken = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
-        version = output / str(max(taken, default=0) + 1)
-        try:
-            os.rename(model, version)
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version

@@ -1,0 +1,100 @@
+"""The folder of an export's versions, `NAME/1`, `NAME/2`, as TF Serving expects it."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import typing
+
+import filelock
+import tensorflow as tf
+
+from sit_keras.config.files import UNFINISHED
+from sit_keras.runs.files import is_full_disk
+
+# What TensorFlow's readers take for a pattern in the path of a file.
+_PATTERNS = "*?[\\"
+
+
+def export_folder(run: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of a run's versions: `exports/` and what tells the run from others.
+
+    Args:
+        run: as for `export`.
+    """
+    path = pathlib.Path(run).resolve()
+    if path.suffix == ".keras":
+        path = path.parent if path.stem == "encoder" else path.with_suffix("")
+    names = path.parts
+    if "evaluation" in names:  # a fine-tuning lies in the folder of its run
+        at = names.index("evaluation")
+        return pathlib.Path("exports") / "-".join([names[at - 1], *names[at + 1 :]])
+    return pathlib.Path("exports") / path.name
+
+
+def refuse_output(output: str | os.PathLike) -> None:
+    """Raises ValueError if no export can be written to a folder, or none of it read again.
+
+    Args:
+        output: as for `export`. It need not be there.
+    """
+    path, advice = pathlib.Path(output), "give another --output (train: --run_dir or --noexport)."
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The path {os.fsencode(path)!r} is not UTF-8 text: {advice}") from error
+    patterns = [character for character in _PATTERNS if character in path.as_posix()]
+    if patterns:
+        raise ValueError(
+            f"The path {path} has {' and '.join(patterns)} in it, which TensorFlow takes for a "
+            f"pattern of other names when it reads an export: {advice}"
+        )
+    there = next(place for place in (path, *path.parents, pathlib.Path()) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        kind = "cannot be written" if there.is_dir() else "is a file"
+        raise ValueError(f"{there} {kind}, so that no export fits into {path}: {advice}")
+
+
+def has_version(output: str | os.PathLike) -> bool:
+    """Whether a folder of versions has one."""
+    return bool(_versions(pathlib.Path(output)))
+
+
+def _versions(output):
+    """Returns the numbers of the versions in a folder."""
+    names = [path.name for path in output.iterdir()] if output.is_dir() else []
+    return [int(name) for name in names if name.isdecimal()]
+
+
+@contextlib.contextmanager
+def alone_in(output: pathlib.Path) -> typing.Iterator[None]:
+    """Makes the folder of versions, keeps other exports waiting, and says if the disk is full."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(output / ".lock"):
+            for left_over in output.glob(f"{UNFINISHED}*"):  # of an export that was killed
+                if left_over.is_dir() and not left_over.is_symlink():
+                    shutil.rmtree(left_over)
+                else:
+                    left_over.unlink()
+            yield
+    except (OSError, tf.errors.OpError) as error:
+        if not is_full_disk(error):
+            raise
+        raise OSError(
+            f"No space left on the disk of {output}. Nothing was written: free some space and "
+            "export again."
+        ) from error
+
+
+def publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
+    """Renames a complete model to the next free version."""
+    while True:
+        version = output / str(max(_versions(output), default=0) + 1)
+        try:
+            os.rename(model, version)
+        except OSError:
+            if not version.exists():
+                raise
+        else:
+            return version
