@@ -1,6 +1,5 @@
 """The files of a run on JAX: each is written whole or not at all. Needs no TensorFlow."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -13,24 +12,17 @@ import zlib
 import numpy as np
 
 from sit_keras._version import VERSION
+from sit_keras.config.files import read_json, remove_unfinished, written_whole
 from sit_keras.config.serialization import differences, from_dict, to_dict
 from sit_keras.config.settings import RunConfig
 
 MAX_STATES = 2
 
 
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> typing.Iterator[pathlib.Path]:
-    """Gives a path beside `path` to write to; what is written takes its place at the end."""
-    aside = path.with_name(f".writing{path.suffix}")
-    yield aside
-    os.replace(aside, path)
-
-
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file."""
-    with replacing(path) as aside:
-        aside.write_text(text)
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, values: dict[str, typing.Any]) -> None:
@@ -97,13 +89,17 @@ class RunFolder:
                     "--run_dir, or the same settings to go on with it."
                 )
         self.states.mkdir(parents=True, exist_ok=True)
+        for place in (path, self.states):
+            remove_unfinished(place)  # a run is alone in its folder
         own = {"sit_keras": VERSION, "numpy": np.__version__, "python": platform.python_version()}
         write_json(settings, {**to_dict(config), "versions": {**own, **versions}})
 
     @property
     def is_finished(self) -> bool:
         """Whether the run has come to its end."""
-        return (self.path / "results.json").exists()
+        path = self.path / "results.json"
+        mend = "Remove that file and give the command again: the run goes on from its last state."
+        return path.exists() and bool(read_json(path, "results of a run", ["losses"], mend))
 
     def save(self, step: int, state: typing.Sequence[typing.Sequence[typing.Any]]) -> None:
         """Writes a state after so many steps, and removes old ones and those that are damaged.
@@ -118,7 +114,7 @@ class RunFolder:
             for group, values in enumerate(state)
             for place, value in enumerate(values)
         }
-        with replacing(here) as aside:
+        with written_whole(here) as aside:
             np.savez(aside, images=np.array(self._fingerprint), **arrays)
         paths = self._paths()
         end = paths.index(here) + 1  # a later state cannot have been read, or this were not here
@@ -184,8 +180,11 @@ class Log:
 
 
 def _read_settings(path):
-    values = json.loads(path.read_text())
-    return from_dict(RunConfig, {k: v for k, v in values.items() if k != "versions"})
+    values = read_json(path, "the settings of a run")
+    try:
+        return from_dict(RunConfig, {k: v for k, v in values.items() if k != "versions"})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} should hold the settings of a run, but: {error}") from error
 
 
 def _read_arrays(path):

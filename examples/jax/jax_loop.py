@@ -4,10 +4,11 @@ import time
 
 import jax
 import numpy as np
-from jax_files import Log, RunFolder, replacing, write_json
+from jax_files import Log, RunFolder, write_json
 from jax_step import Pretraining
 
 from sit_keras.augment.pretext import NUM_VIEWS
+from sit_keras.models.saving import save_keras
 
 SAVE_SECONDS = 300  # from one state to the next
 SAVING_SECONDS = 30  # kept back for the last one
@@ -70,8 +71,7 @@ def train(
 def _finish(pretraining, folder, log, seconds):
     """Writes what train.py writes at the end, too, the results last."""
     for name, model in (("encoder", pretraining.backbone), ("network", pretraining.network)):
-        with replacing(folder.path / f"{name}.keras") as aside:
-            model.save(aside)
+        save_keras(model, folder.path / f"{name}.keras")
     results = {"steps": pretraining.total_steps, "train_seconds": round(seconds, 1)}
     write_json(folder.path / "results.json", {**results, "losses": log.last()})
 

@@ -7,10 +7,10 @@ import pathlib
 
 import jax_command
 import numpy as np
-from jax_files import replacing
 
 from sit_keras.cli.command import Argument, Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.config.files import written_whole
 
 
 def define(flags: Flags) -> None:
@@ -44,7 +44,7 @@ def run(options: Options) -> None:
             "packed: use train.py, or a data set of TensorFlow Datasets."
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as aside:
+    with written_whole(output) as aside:
         np.savez_compressed(
             aside, images=images.items, labels=images.labels, dataset=np.array(options.dataset)
         )

@@ -43,7 +43,8 @@ def run(options: Options) -> None:
     if options.verify is None and options.run is None:
         raise ValueError("Give --run, a run folder of train or a .keras file, or --verify.")
     start_tensorflow()
-    from sit_keras.serving.export import export, export_folder, export_tflite, verify_export
+    from sit_keras.serving.export import export, export_tflite, verify_export
+    from sit_keras.serving.versions import export_folder
     from sit_keras.workflows.messages import typed
 
     if options.verify is not None:

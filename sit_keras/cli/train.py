@@ -1,7 +1,6 @@
 """`sit-keras train`: pre-training."""
 
 import json
-import pathlib
 
 from sit_keras.cli import doctor
 from sit_keras.cli.command import Command
@@ -74,7 +73,8 @@ def run(options: Options) -> None:
     config = resolve(options)
     execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
     start_tensorflow()
-    from sit_keras.serving.export import export, export_folder, refuse_output
+    from sit_keras.serving.export import export
+    from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
     from sit_keras.workflows import messages
     from sit_keras.workflows.pretrain import pretrain
 
@@ -95,14 +95,8 @@ def run(options: Options) -> None:
     )
     print(messages.summary(results, run_dir))
     is_chief = "losses" in results
-    if options.export and is_chief and not _is_exported(run_dir, output):
+    if options.export and is_chief and not has_version_of(run_dir, output):
         print(f"Export:   {export(run=run_dir, output=output)}")
-
-
-def _is_exported(run_dir: str, output: pathlib.Path) -> bool:
-    """Whether a version was written after the run had ended; an export may have failed."""
-    ended = (pathlib.Path(run_dir) / "results.json").stat().st_mtime_ns
-    return any(model.stat().st_mtime_ns >= ended for model in output.glob("*/saved_model.pb"))
 
 
 COMMAND = Command(

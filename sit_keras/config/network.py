@@ -69,12 +69,7 @@ class NetworkConfig:
     @property
     def num_encoder_parameters(self) -> int:
         """Trainable parameters of the encoder alone."""
-        d, m = self.hidden_dim, self.mlp_dim
-        rows, columns = self.grid
-        patches = self.patch_size**2 * NUM_CHANNELS * d + d
-        prefix = self.num_prefix_tokens * d + (self.num_prefix_tokens + rows * columns) * d
-        block = (3 * d * d + 3 * d) + (d * d + d) + (d * m + m) + (m * d + d) + 4 * d
-        return patches + prefix + self.num_layers * block + 2 * d
+        return count_parameters(**self.backbone_arguments())
 
     @property
     def num_encoder_flops(self) -> int:
@@ -101,6 +96,24 @@ class NetworkConfig:
         projection = self.projection_dim * (d + 1)
         reconstruction = d * self.patch_size**2 * NUM_CHANNELS + NUM_CHANNELS
         return self.num_encoder_parameters + rotation + projection + reconstruction
+
+
+def count_parameters(
+    image_shape: tuple[int, int, int],
+    patch_size: int,
+    hidden_dim: int,
+    num_layers: int,
+    mlp_dim: int,
+    **others: typing.Any,
+) -> int:
+    """Returns how many parameters `SiTBackbone` has with these arguments, without building it."""
+    d, m, (height, width, channels) = hidden_dim, mlp_dim, image_shape
+    num_patches = (height // patch_size) * (width // patch_size)
+    patches = patch_size**2 * channels * d + d
+    prefix_tokens = NetworkConfig.num_prefix_tokens
+    prefix = prefix_tokens * d + (prefix_tokens + num_patches) * d
+    block = (3 * d * d + 3 * d) + (d * d + d) + (d * m + m) + (m * d + d) + 4 * d
+    return patches + prefix + num_layers * block + 2 * d
 
 
 def check_network(

@@ -1,12 +1,10 @@
 """PyTorch checkpoints to encoders of this package, and back."""
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
 
-import keras
 import numpy as np
 
 from sit_keras.config.checks import check_choice
@@ -18,7 +16,9 @@ from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.heads import NUM_ROTATIONS, build_pretext_network
 from sit_keras.models.loading import ENCODER, WEIGHTS
 from sit_keras.models.positions import resize_positions
-from sit_keras.runs.files import write_json
+from sit_keras.models.saved import load_saved
+from sit_keras.models.saving import save_keras
+from sit_keras.runs.files import read_json, write_json
 from sit_keras.runs.log import last_losses
 from sit_keras.runs.shown_names import shown_path
 
@@ -64,7 +64,7 @@ def from_torch(
     """
     check_choice("release", release, RELEASES)
     output = pathlib.Path(output)
-    if (output / "encoder.keras").exists():
+    if (output / ENCODER).exists():
         raise ValueError(f"{output} has an encoder already: give another --output.")
     entry, state = torch_files.read_state(checkpoint, weights)
     one_token = "cls_token" in state and "rot_token" not in state
@@ -83,7 +83,7 @@ def from_torch(
     left_out = weight_names.load_state(model, state)
     output.mkdir(parents=True, exist_ok=True)
     if kind != "encoder":
-        model.save(output / f"{kind}.keras")
+        save_keras(model, output / f"{kind}.keras")
     scalars = {name: float(state[name].item()) for name in weight_names.SCALARS if name in state}
     about = {
         "source": shown_path(checkpoint),
@@ -95,7 +95,7 @@ def from_torch(
         "loss_scalars": scalars,
     }
     write_json(output / ABOUT, about)
-    encoder.save(output / "encoder.keras")
+    save_keras(encoder, output / ENCODER)
     return about
 
 
@@ -130,7 +130,7 @@ def to_torch(
     if file.name == WEIGHTS:
         model = SiTBackbone.from_preset(run)
     else:
-        model = keras.saving.load_model(file, compile=False)
+        model = load_saved(file)
     state = weight_names.to_state(model)
     if "convTrans.weight" in state:
         state = {**_turned(state, release), **_loss_scalars(file.parent)}
@@ -213,7 +213,7 @@ def _loss_scalars(folder):
     about, log = folder / ABOUT, folder / "log.csv"
     scalars = dict.fromkeys(weight_names.SCALARS, 1.0)
     if about.exists():
-        scalars |= json.loads(about.read_text())["loss_scalars"]
+        scalars |= read_json(about, "what was converted", ["loss_scalars"])["loss_scalars"]
     elif log.exists():
         last = last_losses(log)
         for name, task in weight_names.SCALARS.items():

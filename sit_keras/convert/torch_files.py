@@ -1,6 +1,7 @@
 """Reads and writes files of PyTorch weights, without running anything that is in them."""
 
 import argparse
+import functools
 import os
 import pathlib
 import typing
@@ -8,9 +9,11 @@ import typing
 import numpy as np
 
 from sit_keras.config.extras import MissingPackage, import_package, install
+from sit_keras.config.files import written_whole
 
-# Before this release, `weights_only` could be got around (CVE-2025-32434).
-SAFE_TORCH = (2, 6)
+# Before this release, files read with `weights_only` could write over memory (CVE-2026-24747), and
+# before 2.6 run what is in them (CVE-2025-32434).
+SAFE_TORCH = (2, 10)
 # What wrappers put before the names of weights, from the outside in.
 PREFIXES = ("_orig_mod.", "module.", "backbone.")
 
@@ -98,16 +101,16 @@ def write(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
         MissingPackage: if the library that writes it is not installed.
     """
     path = pathlib.Path(path)
-    aside = path.with_name(f".writing-{path.name}")
     state = {name: np.ascontiguousarray(array) for name, array in state.items()}
     if path.suffix == ".safetensors":
-        import_package("safetensors.numpy").save_file(state, aside)
+        save = functools.partial(import_package("safetensors.numpy").save_file, state)
     else:
         torch = import_package("torch")
         # From a copy: arrays of Keras are read-only, tensors are not.
         tensors = {name: torch.tensor(array) for name, array in state.items()}
-        torch.save({"model": tensors}, aside)
-    os.replace(aside, path)
+        save = functools.partial(torch.save, {"model": tensors})
+    with written_whole(path) as aside:
+        save(aside)
 
 
 def _read_safetensors(path):

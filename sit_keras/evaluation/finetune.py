@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from sit_keras.config.files import written_whole
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.serialization import to_dict
 from sit_keras.data.images import ImageSet
@@ -31,6 +30,7 @@ from sit_keras.models.loading import copy_weights
 from sit_keras.models.losses import summed_cross_entropy
 from sit_keras.models.optimizers import PlannedAdamW, cosine_schedule, decays
 from sit_keras.models.precision import precision
+from sit_keras.models.saving import save_keras
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
 from sit_keras.runs.files import full_disk_explained, write_json
@@ -161,9 +161,8 @@ def _train_and_test(encoder, train, test, config, folder, strategy):
     classifier.head.set_weights(head.get_weights())
     features = FrozenFeatures(saved).of(test)
     predicted = _predict(classifier.head, features)
-    for name, model in (("encoder", saved), ("classifier", classifier)):
-        with written_whole(folder / f"{name}.keras") as aside:
-            model.save(aside)
+    save_keras(saved, folder / "encoder.keras")
+    save_keras(classifier, folder / "classifier.keras")
     return {**scores(predicted, test, folder), **chosen, "new_weights": new}
 
 

@@ -10,7 +10,7 @@ import pathlib
 import typing
 
 from sit_keras.augment.pretext import TwoViews
-from sit_keras.config.files import make_own_folder, written_whole
+from sit_keras.config.files import make_own_folder
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import step_views
@@ -31,6 +31,7 @@ from sit_keras.evaluation.scores import SCORES, score, scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.loading import copy_weights
+from sit_keras.models.saving import save_keras
 from sit_keras.plots import charts
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
 
@@ -102,8 +103,7 @@ def linear(frozen: FrozenEncoder, output: pathlib.Path, hidden_dim: int | None =
     predicted = heads.predict(head_features(frozen.test_features))
     results = scores(predicted, frozen.test, output)
     model, new = build_classifier(frozen.encoder, heads, names)
-    with written_whole(output / "classifier.keras") as aside:
-        model.save(aside)
+    save_keras(model, output / "classifier.keras")
     return {**results, "strength": heads.strength, "new_weights": new}
 
 

@@ -11,7 +11,7 @@ import keras
 
 from sit_keras.config.network import check_network
 from sit_keras.config.preprocessing import PreprocessingConfig
-from sit_keras.models import loading
+from sit_keras.models import loading, saving
 from sit_keras.models.layers import EncoderBlock, PatchEmbedding, PrefixTokens
 from sit_keras.models.stochastic_depth import BranchNoise
 
@@ -192,9 +192,10 @@ class SiTBackbone(keras.Model):
         """Writes the backbone to a folder that `from_preset` reads.
 
         Args:
-            folder: str or path. Gets `config.json`, `model.weights.h5` and `metadata.json`.
+            folder: str or path. Gets `config.json`, `model.weights.h5` and `metadata.json`, all of
+                them or, if writing fails, none.
         """
-        loading.save_to_preset(self, folder)
+        saving.save_to_preset(self, folder)
 
 
 def _resolve(preprocessing, num_channels):

@@ -4,15 +4,16 @@ Shapes: B batch, H W C image, D width, K classes.
 """
 
 import os
-import pathlib
 import typing
 
 import keras
 from keras import ops
 
-from sit_keras.models import loading
+from sit_keras.models import loading, saving
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.keras_files import Plan, check_count, explained, fill, read_config
 from sit_keras.models.layers import normal_init
+from sit_keras.models.loading import check_size, described
 from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
 
@@ -206,10 +207,15 @@ class SiTImageClassifier(keras.Model):
             task = folder / TASK if folder.is_dir() and (folder / TASK).is_file() else None
         if task is None:
             raise ValueError(f"{preset} has no classifier: give num_classes for new heads.")
-        config = loading.read_config(task, (cls,))["config"]
-        model = cls(backbone, **{**config, **own})
-        if load_weights:
-            loading.read_weights(model._task(), task.with_name(TASK_WEIGHTS))
+        with explained(task, "a classifier"):
+            config = described(cls, read_config(task))
+            count = _head_parameters(backbone.hidden_dim, config)
+        weights = task.with_name(TASK_WEIGHTS)
+        with explained(weights, "weights of this classifier"):
+            check_count(weights, count)
+            model = cls(backbone, **{**config, **own})
+            if load_weights:
+                fill(model._task(), weights)
         return model
 
     def save_to_preset(self, folder: str | os.PathLike) -> None:
@@ -218,10 +224,11 @@ class SiTImageClassifier(keras.Model):
         Args:
             folder: gets the backbone's files, `task.json` and `task.weights.h5`.
         """
-        self.backbone.save_to_preset(folder)
-        folder = pathlib.Path(folder)
-        self._task().save_weights(folder / TASK_WEIGHTS)
-        loading.write_config(self, folder / TASK, without=["backbone"])
+        files = {
+            TASK_WEIGHTS: self._task().save_weights,
+            TASK: saving.json_writer(saving.description(self, without=["backbone"])),
+        }
+        saving.save_to_preset(self.backbone, folder, files)
 
     def _task(self) -> keras.Model:
         """Returns the head as a model of its own, which shares its weights."""
@@ -229,3 +236,28 @@ class SiTImageClassifier(keras.Model):
             name: keras.Input((self.backbone.hidden_dim,), name=name) for name in self.head.tokens
         }
         return keras.Model(tokens, self.head(tokens), name="task")
+
+
+def classifier_plan(values: dict[str, typing.Any]) -> Plan:
+    """Returns the classifier that the `config.json` of a `.keras` file describes.
+
+    Raises:
+        ValueError: if it describes something else.
+    """
+    config = described(SiTImageClassifier, values, inner=["backbone"])
+    encoder = loading.backbone_plan(SiTBackbone, config.get("backbone"))
+    own = {name: value for name, value in config.items() if name != "backbone"}
+    count = encoder.num_parameters + _head_parameters(encoder.config["hidden_dim"], own)
+    return Plan(config, lambda: SiTImageClassifier(encoder.build(), **own), count)
+
+
+def _head_parameters(width, config):
+    """Returns how many numbers the heads have; ValueError for values that describe none."""
+    hidden, names, count = (config.get(key) for key in ("hidden_dim", "class_names", "num_classes"))
+    check_size("num_classes", count)
+    if hidden is not None:
+        check_size("hidden_dim", hidden)
+    if names is not None and not (isinstance(names, list) and all(type(x) is str for x in names)):
+        raise ValueError("class_names must be a list of texts, or null.")
+    first = 0 if hidden is None else (width + 1) * hidden
+    return len(ClassifierHead.tokens) * (first + ((hidden or width) + 1) * count)

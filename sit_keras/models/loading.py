@@ -4,18 +4,19 @@ A preset folder has the names and the layout of KerasHub's. Only classes of this
 built from one, whatever its files say.
 """
 
-import json
+import functools
 import os
 import pathlib
 import typing
-import zipfile
 
 import keras
 
+from sit_keras.config.network import check_network, count_parameters
 from sit_keras.config.presets import presets, run_config
+from sit_keras.models import keras_files
+from sit_keras.models.keras_files import CONFIG, WEIGHTS, Plan, explained
 from sit_keras.models.positions import resize_positions
 
-CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 ENCODER = "encoder.keras"  # in a run folder
 _HUB = "hf://"
 # Arguments of a backbone from which none of its weights follows, but for the positions.
@@ -28,6 +29,19 @@ _FREE = (
     "dtype",
     "name",
 )
+# More than any network has, so that a file cannot ask for days of building.
+MAX_SIZE, MAX_LAYERS, MAX_NAME = 2**20, 1000, 200
+_SIZES = (
+    "image_shape",
+    "patch_size",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "mlp_dim",
+    "drop_path_rate",
+    "layer_norm_epsilon",
+)
+_DTYPES = ("float32", "float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16", None)
 
 
 def from_preset(
@@ -47,16 +61,26 @@ def from_preset(
         return _named(cls, os.fspath(preset), load_weights, changes)
     path = preset_path(preset)
     if path.suffix == ".keras":
-        source = _load_file(cls, path)
+        source = keras_files.load_keras(path, "an encoder", functools.partial(backbone_plan, cls))
     else:
-        values = read_config(path / CONFIG, (cls,))
-        source = _build(cls, values["config"], path / CONFIG)
-        if load_weights:
-            read_weights(source, path / WEIGHTS)
+        source = _load_folder(cls, path, load_weights)
     target = cls.from_config({**source.get_config(), **changes})
     if load_weights:
         copy_resized(source, target)
     return target
+
+
+def _load_folder(cls, folder, load_weights):
+    with explained(folder / CONFIG, "a preset"):
+        plan = backbone_plan(cls, keras_files.read_config(folder / CONFIG))
+    with explained(folder / WEIGHTS, "weights of this network"):
+        keras_files.check_count(folder / WEIGHTS, plan.num_parameters)
+    with explained(folder / CONFIG, "a preset"):
+        model = plan.build()
+    if load_weights:
+        with explained(folder / WEIGHTS, "weights of this network"):
+            keras_files.fill(model, folder / WEIGHTS)
+    return model
 
 
 def _named(cls, name, load_weights, changes):
@@ -100,84 +124,80 @@ def _download(name: str) -> pathlib.Path:
             f"Loading {_HUB}{name} needs huggingface_hub: pip install huggingface_hub."
         ) from error
     repository, _, revision = name.partition("@")
-    files = [CONFIG, WEIGHTS, METADATA, "task.json", "task.weights.h5"]
+    files = [CONFIG, WEIGHTS, keras_files.METADATA, "task.json", "task.weights.h5"]
     return pathlib.Path(
         snapshot_download(repository, revision=revision or None, allow_patterns=files)
     )
 
 
-def _load_file(cls, path):
-    """Loads a `.keras` file, after a look at the class that it claims to hold."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read(CONFIG))
-        _refuse_other_classes(path, config, (cls,))
-        return keras.saving.load_model(path, compile=False)
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as an encoder: {error}") from error
+def backbone_plan(cls: type[keras.Model], values: typing.Any) -> Plan:
+    """Returns the backbone that JSON values describe, as a preset or a `.keras` file has them.
 
-
-def read_config(path: pathlib.Path, classes: typing.Sequence[type]) -> dict[str, typing.Any]:
-    """Returns what a JSON file says of a model of one of these classes.
+    Args:
+        cls: the class that is expected.
+        values: what was read.
 
     Raises:
-        ValueError: if it cannot be read, or names another class.
+        ValueError: if they describe another class, or sizes that make no network.
     """
+    config = described(cls, values)
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a preset: {error}") from error
-    _refuse_other_classes(path, values, classes)
-    return values
+        sizes = {name: config[name] for name in _SIZES}
+        sizes["image_shape"] = tuple(sizes["image_shape"])
+        check_network(**sizes)
+    except KeyError as error:
+        raise ValueError(f"it does not describe a {cls.__name__}: it lacks {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"it does not describe a {cls.__name__}: {error}") from error
+    for side in sizes["image_shape"]:
+        check_size("a side of image_shape", side)
+    for name in ("patch_size", "hidden_dim", "num_layers", "num_heads", "mlp_dim"):
+        check_size(name, sizes[name], MAX_LAYERS if name == "num_layers" else MAX_SIZE)
+    if config.get("dtype") not in _DTYPES:
+        raise ValueError(f"dtype is {config['dtype']!r}, expected one of {_DTYPES[:-1]}.")
+    return Plan(config, lambda: _build(cls, config), count_parameters(**sizes))
 
 
-def _refuse_other_classes(path, values, classes):
+def described(cls: type, values: typing.Any, inner: typing.Sequence[str] = ()) -> dict:
+    """Returns the arguments of a class from JSON values.
+
+    Args:
+        cls: the class that is expected.
+        values: what was read.
+        inner: names of arguments that may be described in the same way.
+
+    Raises:
+        ValueError: if the values describe another class, or one of the arguments does.
+    """
     found = values.get("registered_name") if isinstance(values, dict) else None
-    expected = [keras.saving.get_registered_name(each) for each in classes]
-    if found not in expected or not isinstance(values.get("config"), dict):
-        raise ValueError(f"{path} holds {found!r}, expected one of {', '.join(expected)}.")
+    if found != registered_name(cls) or not isinstance(values.get("config"), dict):
+        shown = found or (values.get("class_name") if isinstance(values, dict) else values)
+        raise ValueError(f"it holds {shown!r}, expected {registered_name(cls)}.")
     for name, value in values["config"].items():
-        if isinstance(value, dict) and "class_name" in value:  # Keras would build it
-            raise ValueError(f"{path} holds a {value['class_name']!r} as {name}: expected none.")
+        if isinstance(value, dict) and "class_name" in value and name not in inner:
+            raise ValueError(f"it holds a {value['class_name']!r} as {name}: expected none.")
+    name = values["config"].get("name", "")
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise ValueError(f"its name must be a text of at most {MAX_NAME} characters.")
+    return values["config"]
 
 
-def _build(cls, config, path):
+def registered_name(cls: type) -> str:
+    """Returns the name that Keras writes for a class."""
+    return keras.saving.get_registered_name(cls)
+
+
+def check_size(name: str, value: typing.Any, most: int = MAX_SIZE) -> None:
+    """Raises ValueError unless a size that a file gives is a whole number from 1 to `most`."""
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most:,}.")
+
+
+def _build(cls, config):
     try:
         return cls.from_config(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a {cls.__name__}: {error}") from error
-
-
-def read_weights(model: keras.Model, path: pathlib.Path) -> None:
-    """Loads weights into a model; ValueError if they are not there or do not fit."""
-    try:
-        model.load_weights(path)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as weights of this network: {error}") from error
-
-
-def save_to_preset(model: keras.Model, folder: str | os.PathLike) -> None:
-    """Writes a backbone to a folder; see `SiTBackbone.save_to_preset`."""
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_weights(folder / WEIGHTS)
-    metadata = {"keras_version": keras.__version__, "parameter_count": model.count_params()}
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
-    write_config(model, folder / CONFIG)
-
-
-def write_config(
-    model: keras.Model, path: pathlib.Path, without: typing.Sequence[str] = ()
-) -> None:
-    """Writes the class and the arguments of a model as JSON, but for those `without`."""
-    config = {name: value for name, value in model.get_config().items() if name not in without}
-    values = {
-        "module": type(model).__module__,
-        "class_name": type(model).__name__,
-        "registered_name": keras.saving.get_registered_name(type(model)),
-        "config": config,
-    }
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    except Exception as error:  # the values are anybody's
+        raise ValueError(f"it does not describe a {cls.__name__}: {error}") from error
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sit_keras.config.serialization import differing
 from sit_keras.data.images import ImageSet
-from sit_keras.runs.files import sole_run, write_json
+from sit_keras.runs.files import read_json, sole_run, write_json
 from sit_keras.runs.image_record import contents_of, names_of
 
 # Settings that are fingerprints, which say nothing to a reader.
@@ -42,9 +42,10 @@ def cached_step(
     folder = pathlib.Path(folder)
     settings = json.loads(json.dumps(settings))
     path, finished = folder / "settings.json", folder / "results.json"
+    mend = "Remove that file, or the folder, and give the command again."
     begun = finished.exists() or any((folder / part).is_dir() for part in ("checkpoints", "trials"))
     if path.exists() and begun:
-        changed = differing(json.loads(path.read_text()), settings)
+        changed = differing(read_json(path, "the settings of these results", mend=mend), settings)
         if changed:
             changed = [_IN_WORDS.get(line.partition(":")[0], line) for line in changed]
             raise ValueError(
@@ -52,7 +53,7 @@ def cached_step(
                 "--output, or remove that folder."
             )
     if finished.exists():
-        return json.loads(finished.read_text())
+        return read_json(finished, "the results of these settings", mend=mend)
     with sole_run(folder):
         write_json(path, settings)
         results = compute(folder)

@@ -4,30 +4,29 @@ An export is `NAME/VERSION/`, as TF Serving expects it, with a contract inside: 
 outputs, and examples of both.
 """
 
-import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
 
-import filelock
-import keras
 import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.checks import TASKS
 from sit_keras.config.extras import MissingPackage
+from sit_keras.config.files import UNFINISHED, written_whole
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
-from sit_keras.runs.files import write_json, write_text
+from sit_keras.models.saved import load_classifier, load_network
+from sit_keras.runs.files import read_json, write_json, write_text
 from sit_keras.runs.folder import folder_name, read_settings
 from sit_keras.runs.model_card import CARD, export_card
 from sit_keras.serving import verify
 from sit_keras.serving.contract import Parts, class_names, contract, examples
 from sit_keras.serving.servable import Servable
+from sit_keras.serving.versions import alone_in, publish, refuse_output
 from sit_keras.serving.warmup_requests import write_warmup
 
 
@@ -53,54 +52,22 @@ def export(
         The folder of the new version.
 
     Raises:
-        ValueError: if there is no encoder, the classifier's is another one, or the outputs of the
-            export are not those of the Keras models.
+        ValueError: if there is no encoder, the classifier's is another one, the outputs of the
+            export are not those of the Keras models, or as `refuse_output`.
+        OSError: if the disk is full; no version is written then.
     """
+    refuse_output(output)
     output = pathlib.Path(output)
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
     servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)
     signatures = servable.signatures()
-    output.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(output / ".lock"):  # waits for another export into this folder
-        for left_over in output.glob(".writing-*"):  # of an export that was killed
-            shutil.rmtree(left_over)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=output) as aside:
+    with alone_in(output):
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
             model = _write(servable, signatures, parts, half, pathlib.Path(aside))
             if check:
                 verify_export(model)
-            return _publish(model, output)
-
-
-def export_folder(run: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder of a run's versions: `exports/` and what tells the run from others.
-
-    Args:
-        run: as for `export`.
-    """
-    path = pathlib.Path(run).resolve()
-    if path.suffix == ".keras":
-        path = path.parent if path.stem == "encoder" else path.with_suffix("")
-    names = path.parts
-    if "evaluation" in names:  # a fine-tuning lies in the folder of its run
-        at = names.index("evaluation")
-        return pathlib.Path("exports") / "-".join([names[at - 1], *names[at + 1 :]])
-    return pathlib.Path("exports") / path.name
-
-
-def refuse_output(output: str | os.PathLike) -> None:
-    """Raises ValueError if an export could not be written to a folder, which need not exist yet."""
-    path = pathlib.Path(output).absolute()
-    if set(str(path)) & set("[]*?{}\\"):
-        raise ValueError(
-            f"TensorFlow takes the folder of the export {output} for a pattern, because of one of "
-            "[ ] * ? { } \\ in it: give another one."
-        )
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise ValueError(
-            f"Cannot write an export to {output}: {existing} is not a writable folder."
-        )
+            return publish(model, output)
 
 
 def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
@@ -132,7 +99,7 @@ def _card(run, about) -> str:
     return export_card(
         about,
         card.read_text("utf-8") if card.exists() else None,
-        json.loads(conversion.read_text()) if conversion.exists() else None,
+        read_json(conversion, "what was converted") if conversion.exists() else None,
     )
 
 
@@ -169,7 +136,7 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
     """
     version = pathlib.Path(version)
     model = tf.saved_model.load(str(version))
-    about = json.loads((version / "assets" / verify.CONTRACT).read_text())
+    about = read_json(version / "assets" / verify.CONTRACT, "a contract", ["preprocessing"])
     shape = about["preprocessing"]["image_shape"]
     embed = model.signatures["serving_default"]
     spec = tf.TensorSpec((1, *shape), tf.float32, name="images")
@@ -178,9 +145,9 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
         [one.get_concrete_function()], model
     )
     path = version.parent / f"encoder-{version.name}.tflite"
-    aside = path.with_name(f".writing-{os.getpid()}.tflite")
-    aside.write_bytes(converter.convert())
-    os.replace(aside, path)
+    converted = converter.convert()
+    with alone_in(version.parent), written_whole(path) as aside:
+        aside.write_bytes(converted)
     return path
 
 
@@ -193,7 +160,7 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
         config = read_settings(folder)
     pretext, tasks = None, ()
     if run.is_dir() and (run / "network.keras").exists():
-        pretext = keras.saving.load_model(run / "network.keras", compile=False)
+        pretext = load_network(run / "network.keras")
         tasks = config.tasks if config else TASKS  # the authors' networks have them all
     model, found = _load_classifier(encoder, run, folder, config, classifier)
     source = {"run": str(run), "classifier": found and str(found)}
@@ -214,12 +181,7 @@ def _load_classifier(encoder, run, folder, config, asked):
     if found.name == TASK:
         model = SiTImageClassifier.from_preset(found.parent)
     else:
-        model = keras.saving.load_model(found, compile=False)
-    if not isinstance(model, SiTImageClassifier):
-        raise ValueError(
-            f"{found} holds a {type(model).__name__}, expected a SiTImageClassifier, such as the "
-            "classifier.keras of evaluate.py."
-        )
+        model = load_classifier(found)
     if _same(encoder, model.backbone):
         return model, found
     other = f"The encoder of {found} is not that of {run}"
@@ -248,17 +210,3 @@ def _same(one: SiTBackbone, other: SiTBackbone) -> bool:
         and len(weights[0]) == len(weights[1])
         and all(map(np.array_equal, *weights))
     )
-
-
-def _publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
-    """Renames a complete model to the next free version."""
-    while True:
-        taken = [int(path.name) for path in output.iterdir() if path.name.isdecimal()]
-        version = output / str(max(taken, default=0) + 1)
-        try:
-            os.rename(model, version)
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from sit_keras.config.files import written_whole
+from sit_keras.models.saving import save_keras
 from sit_keras.runs.files import is_full_disk
 from sit_keras.training import strategy
 from sit_keras.training.checkpoint import Checkpoints
@@ -218,8 +218,7 @@ class SaveState(keras.callbacks.Callback):
     def save(self) -> None:
         """Writes both."""
         self._checkpoints.save(self._position.step)
-        with written_whole(self._encoder_path) as aside:
-            self._encoder.save(aside)
+        save_keras(self._encoder, self._encoder_path)
         self.saved_step = self._position.step
 
 

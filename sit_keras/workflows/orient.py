@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from sit_keras.config.files import written_whole
 from sit_keras.data.reading import read_image
 from sit_keras.serving.local import ask
 
@@ -64,4 +65,5 @@ def _write_upright(path, turn, copy, value_range):
     """Writes an image as RGB, turned clockwise by so many degrees."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     whole = read_image(path, value_range=value_range)  # it was reduced to be looked at
-    Image.fromarray(np.rot90(whole, -turn // 90)).save(copy, quality=95)
+    with written_whole(copy) as aside:
+        Image.fromarray(np.rot90(whole, -turn // 90)).save(aside, quality=95)

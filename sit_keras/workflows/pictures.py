@@ -7,7 +7,6 @@ import dataclasses
 import os
 import pathlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,6 +21,7 @@ from sit_keras.models.attention import TOKENS, attention_maps
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import NUM_ROTATIONS
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.saved import load_network
 from sit_keras.plots import charts, image_grids
 from sit_keras.runs.data import RunData, shuffled
 from sit_keras.runs.folder import read_settings
@@ -88,7 +88,7 @@ def draw_pictures(
     preprocessing = ImagePreprocessing.of(encoder)
     pictures.append(_corruptions(two_views, views, folder))
     if (run / "network.keras").exists():
-        network = keras.saving.load_model(run / "network.keras", compile=False)
+        network = load_network(run / "network.keras")
         if "reconstruction" in config.tasks:
             pictures.append(_reconstructions(network, config, views, are_training, folder))
         if "rotation" in config.tasks:

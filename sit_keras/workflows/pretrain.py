@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
-from sit_keras.config.files import written_whole
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.baselines import compare_with_baselines
@@ -22,6 +21,7 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.loading import copy_resized
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
+from sit_keras.models.saving import save_keras
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
@@ -125,8 +125,7 @@ def pretrain(
         seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
         results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
         if is_first:
-            with written_whole(run_dir / "network.keras") as aside:
-                model.network.save(aside)
+            save_keras(model.network, run_dir / "network.keras")
             results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             write_json(

@@ -1,7 +1,9 @@
 """Files of PyTorch that are refused, and hostile ones, of which nothing is run."""
 
 import json
+import pathlib
 import pickle
+import re
 import sys
 
 import keras
@@ -10,7 +12,7 @@ import pytest
 from golden_case import group
 
 from sit_keras.config.extras import MissingPackage
-from sit_keras.convert import checkpoints
+from sit_keras.convert import checkpoints, torch_files
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.workflows.convert import convert
@@ -124,7 +126,7 @@ def test_what_is_there_stays(checkpoint, tmp_path):
 
 def test_models_without_names_in_pytorch_are_refused(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
-    with pytest.raises(ValueError, match="is a Sequential without a SiTBackbone"):
+    with pytest.raises(ValueError, match="it holds 'Sequential', expected sit_keras>SiTBackbone"):
         checkpoints.to_torch(tmp_path / "other.keras", tmp_path / "back.pth")
     backbone = SiTBackbone.from_preset("digits", load_weights=False)
     SiTImageClassifier(backbone, 3, hidden_dim=5).save(tmp_path / "hidden.keras")
@@ -137,3 +139,27 @@ def test_without_pytorch_it_says_what_to_install(checkpoint, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingPackage, match=r'pip install "sit-keras\[torch\]"'):
         checkpoints.from_torch(checkpoint, tmp_path, num_heads=3)
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.9.1+cpu"])
+def test_a_pytorch_that_does_not_read_safely_is_not_asked_to(version, tmp_path, monkeypatch):
+    torch.save({"model": {}}, tmp_path / "a.pth")
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(
+        MissingPackage, match=f"PyTorch {re.escape(version)} cannot read .*--upgrade"
+    ):
+        torch_files.read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_file_whose_writing_fails_leaves_nothing(name, tmp_path, monkeypatch):
+    def full(content, path):
+        pathlib.Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    module = "torch.save" if name == "a.pth" else "safetensors.numpy.save_file"
+    monkeypatch.setattr(module, full)
+    with pytest.raises(OSError, match="No space"):
+        torch_files.write(tmp_path / name, {"a": np.zeros(3, "float32")})
+    assert list(tmp_path.iterdir()) == []

@@ -184,9 +184,9 @@ def test_what_is_not_there_is_named_with_what_may_be_given(tmp_path):
     ("change", "message"),
     [
         (lambda v: v.update(registered_name="keras.layers>Dense"), "holds 'keras.layers>Dense'"),
-        (lambda v: v.update(registered_name=None), "holds None, expected one of sit_keras>SiT"),
-        (lambda v: v.pop("registered_name"), "holds None"),
-        (lambda v: v.pop("config"), "expected one of sit_keras>SiTBackbone"),
+        (lambda v: v.update(registered_name=None), "holds 'SiTBackbone', expected sit_keras>SiT"),
+        (lambda v: v.pop("registered_name"), "expected sit_keras>SiTBackbone"),
+        (lambda v: v.pop("config"), "expected sit_keras>SiTBackbone"),
         (lambda v: v["config"].update(dtype=FOREIGN), "holds a 'Dense' as dtype"),
         (lambda v: v["config"].update(activity_regularizer=FOREIGN), "holds a 'Dense'"),
         (lambda v: v["config"].update(hidden_dim=25), "not divisible by num_heads"),
@@ -210,7 +210,7 @@ def test_a_config_of_something_else_is_refused_and_never_built(
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"a"', "\x00\xff"])
 def test_broken_json_is_refused(text, preset):
     (preset / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="config.json (cannot be read as a preset|holds None)"):
+    with pytest.raises(ValueError, match="config.json cannot be read as a preset: it is "):
         SiTBackbone.from_preset(preset)
 
 
@@ -228,7 +228,7 @@ def test_a_keras_file_of_another_model_is_refused_before_it_is_built(saved, tmp_
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.save(tmp_path / "other.keras")
     monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("it was built"))
-    with pytest.raises(ValueError, match="holds 'Sequential|holds None"):
+    with pytest.raises(ValueError, match="holds 'Sequential'"):
         SiTBackbone.from_preset(tmp_path / "other.keras")
     with (
         zipfile.ZipFile(saved / "run" / "encoder.keras") as archive,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -23,12 +24,14 @@ from serving_case import (
 )
 from tensorflow_serving.apis import prediction_log_pb2
 
+from sit_keras.config.files import UNFINISHED
 from sit_keras.config.presets import run_config
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.runs.folder import write_settings
 from sit_keras.serving import verify
-from sit_keras.serving.export import export, export_folder, verify_export
+from sit_keras.serving.export import export, verify_export
+from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
 
 ENCODER_ONLY = {"serving_default", "serving_bytes", "patches"}
 
@@ -101,12 +104,49 @@ def test_where_versions_go():
         assert export_folder(run) == pathlib.Path("exports") / name
 
 
+@pytest.mark.parametrize("name", ["ex [1]", "a[b]c", "ex?", "*", "back\\slash"])
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused_before_any_work(name, tmp_path):
+    output = tmp_path / name / "photos"
+    with pytest.raises(ValueError, match="takes for a pattern .* give another --output"):
+        export(tmp_path / "no run", output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_take_an_export_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"b'.*a\\xff' is not UTF-8 text: give another --output"):
+        refuse_output(os.fsencode(tmp_path).decode() + "/a\udcff")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file, so that no export fits into .*file/a/b"):
+        refuse_output(tmp_path / "file" / "a" / "b")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))  # also as root
+    with pytest.raises(ValueError, match="closed cannot be written, so that no export fits"):
+        refuse_output(tmp_path / "closed" / "a")
+    refuse_output(tmp_path / "new" / "{a,b} ]~$HOME é")
+
+
+def test_a_version_counts_if_it_was_written_after_the_run_had_ended(tmp_path):
+    output, model = tmp_path / "exports", tmp_path / "exports" / "1" / "saved_model.pb"
+    (tmp_path / "results.json").write_text("{}")
+    assert not has_version_of(tmp_path, output)
+    (output / f"{UNFINISHED}1").mkdir(parents=True)
+    (output / "1").mkdir()
+    assert not has_version_of(tmp_path, output)
+    model.write_text("")
+    assert has_version_of(tmp_path, output)
+    os.utime(model, (1, 1))  # of an earlier run of that name
+    assert not has_version_of(tmp_path, output)
+
+
 def test_what_cannot_be_exported(run_folder, tmp_path):
     with pytest.raises(ValueError, match="No encoder at"):
         export(tmp_path / "nothing", tmp_path / "out")
     with pytest.raises(ValueError, match="No classifier at"):
         export(run_folder, tmp_path / "out", classifier=tmp_path / "nothing.keras")
-    with pytest.raises(ValueError, match="encoder.keras holds a SiTBackbone, expected a SiTImage"):
+    with pytest.raises(
+        ValueError,
+        match="encoder.keras cannot be read as a classifier: it holds .*, expected .*SiTImageC",
+    ):
         export(run_folder, tmp_path / "out", classifier=run_folder / "encoder.keras")
     SiTImageClassifier(build_backbone(), 3).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="encoder of .*other.keras is not that of"):
@@ -166,6 +206,8 @@ def test_a_classifier_of_another_encoder_is_left_out(run_folder, tmp_path, capsy
 def test_versions_count_and_a_failed_one_leaves_nothing(run_folder, tmp_path, monkeypatch):
     encoder, output = run_folder / "encoder.keras", tmp_path / "out"
     (output / ".writing-old").mkdir(parents=True)
+    (output / ".writing-a.tflite").write_text("half")
+    (output / ".writing-link").symlink_to(run_folder)
     assert [export(encoder, output, check=False).name for _ in range(2)] == ["1", "2"]
     assert sorted(path.name for path in output.iterdir()) == [".lock", "1", "2"]
     assert set(contract_of(output / "1")["signatures"]) == ENCODER_ONLY
@@ -174,8 +216,9 @@ def test_versions_count_and_a_failed_one_leaves_nothing(run_folder, tmp_path, mo
         raise OSError("No space left on device")
 
     monkeypatch.setattr("sit_keras.serving.export.write_warmup", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space left on the disk of .*out. Nothing was written"):
         export(encoder, output)
+    assert encoder.exists()
     assert sorted(path.name for path in output.iterdir()) == [".lock", "1", "2"]
 
 
@@ -195,6 +238,14 @@ def test_an_export_that_is_killed_leaves_no_version(run_folder, tmp_path):
     assert left.startswith(".writing-")
     assert export(run_folder / "encoder.keras", tmp_path / "out", check=False).name == "1"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "1"]
+
+
+@pytest.mark.slow
+def test_odd_names_that_work_are_exported_and_read_again(run_folder, tmp_path):
+    """The run may have any name; the export those that TensorFlow can read."""
+    run = shutil.copytree(run_folder, tmp_path / "trip [2024] *?{a}" / "run")
+    version = export(run, tmp_path / "{a,b} ]~$HOME é" / "photos", check=False)
+    assert "classify_bytes" in verify_export(version)
 
 
 # --- Verification ---------------------------------------------------------------------------------
