@@ -183,12 +183,12 @@ def _memory(file, whole: int) -> int:
         largest = max(down for _, down, _, _ in layers) * max(across for _, _, across, _ in layers)
         samples = sum(down * across for _, down, across, _ in layers)
         return size + 2 * whole * samples // max(largest, 1)
-    if file.format == "TIFF":  # besides the pixels, one strip or tile of them
-        block = (
-            file.tag_v2.get(_TILE_WIDTH, file.width),
-            file.tag_v2.get(_TILE_LENGTH, file.tag_v2.get(_ROWS_PER_STRIP, file.height)),
-        )
-        return size + size * min(block[0] * block[1], pixels) // pixels
+    if file.format == "TIFF":  # besides the pixels, one strip or tile of them, and the mapped file
+        rows = file.tag_v2.get(_TILE_LENGTH, file.tag_v2.get(_ROWS_PER_STRIP, file.height))
+        block = file.tag_v2.get(_TILE_WIDTH, file.width) * rows
+        is_mapped = file.tile[0][0] == "libtiff"
+        mapped = os.fstat(file.fp.fileno()).st_size if is_mapped else 0
+        return size + size * min(block, pixels) // pixels + mapped
     return size * _COPIES.get(file.format, 1)
 
 
