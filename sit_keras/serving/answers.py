@@ -51,7 +51,8 @@ class Answers:
             try:
                 data = image_bytes(path)
             except OSError as error:
-                self._fail(place, _UNREADABLE, error.strerror or error)
+                reason = error.strerror or str(error).removeprefix(f"{path}: ")
+                self._fail(place, _UNREADABLE, reason)
             else:
                 yield place, data
 

@@ -88,9 +88,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirects)
-
-
 def _within(timeout: float, ask: typing.Callable[[], bytes], address: Address) -> bytes:
     """Calls a function that may wait longer: a socket's timeout only bounds each read."""
     results = queue.SimpleQueue()
@@ -114,7 +111,8 @@ def _within(timeout: float, ask: typing.Callable[[], bytes], address: Address) -
 def _received(address: Address, request: urllib.request.Request, timeout: float) -> bytes:
     """Returns the body of the reply; whatever else happens becomes a `ServerError`."""
     try:
-        with _OPENER.open(request, timeout=timeout) as response:
+        opener = urllib.request.build_opener(_NoRedirects)
+        with opener.open(request, timeout=timeout) as response:
             body = response.read(replies.MAX_REPLY_BYTES + 1)
             if len(body) <= replies.MAX_REPLY_BYTES and response.length:
                 raise http.client.IncompleteRead(body, response.length)

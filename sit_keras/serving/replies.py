@@ -6,7 +6,7 @@ import numpy as np
 
 EMBED, CLASSIFY = "serving_bytes", "classify_bytes"
 # More than the largest batch gives, so that an endless reply ends.
-MAX_REPLY_BYTES = 256 << 20
+MAX_REPLY_BYTES = 64 << 20
 NO_SIGNATURE = "the model has no such signature (--classes needs an export with a classifier)."
 
 # Of each output that the client reads: numpy's letters for its type, its axes, and what it is.
@@ -95,8 +95,9 @@ def checked_outputs(server: typing.Any, signature: str, outputs: typing.Any, row
     for name, value in outputs.items():
         try:
             arrays[name] = np.array(value)
-        except (ValueError, RecursionError):
-            raise _unfit(server, f"{shown(name)!r} with rows of several lengths", "one") from None
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            expected = "rows of one length"
+            raise _unfit(server, f"{shown(name)!r} that is no array", expected) from None
         if arrays[name].shape[:1] != (rows,):
             found = f"{shown(name)!r} of shape {arrays[name].shape}"
             raise _unfit(server, found, f"one row for each of {rows} images")

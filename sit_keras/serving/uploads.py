@@ -28,11 +28,11 @@ def list_files(paths: typing.Iterable[str | os.PathLike]) -> list[pathlib.Path]:
     Raises:
         ValueError: if a folder has no image.
     """
-    paths = [pathlib.Path(path) for path in paths]
-    # os.path.isdir answers where pathlib raises, as it may behind a folder of somebody else.
-    folders = map(os.path.isdir, paths)
-    files = (find_images(p) if is_dir else [p] for p, is_dir in zip(paths, folders, strict=True))
-    return [file for each in files for file in each]
+    files = []
+    for path in map(pathlib.Path, paths):
+        # os.path.isdir answers where pathlib raises, as it may behind a folder of somebody else.
+        files += find_images(path) if os.path.isdir(path) else [path]
+    return files
 
 
 def image_bytes(path: str | os.PathLike) -> bytes:
@@ -69,15 +69,23 @@ def _as_it_is(path) -> bytes | None:
     """The content of a file that needs no change, or None."""
     # Without waiting: to open a named pipe waits for somebody who writes.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("it is no regular file")
-        with Image.open(file) as image:
-            pixels, most = image.width * image.height, _MOST_PIXELS.get(image.format, 0)
-            upright = _orientation(image) == 1
-        if not upright or pixels > most or status.st_size > limits.MAX_BYTES:
+        if not _is_served(file):
             return None
-    return pathlib.Path(path).read_bytes()
+        file.seek(0)
+        data = file.read(limits.MAX_BYTES + 1)
+    return data if len(data) <= limits.MAX_BYTES else None
+
+
+def _is_served(file) -> bool:
+    """Whether a file is upright, and of a format and size that a server decodes."""
+    try:
+        with Image.open(file) as image:
+            pixels = image.width * image.height
+            return pixels <= _MOST_PIXELS.get(image.format, 0) and _orientation(image) == 1
+    except Exception:  # `read_image` may know it, or says what is wrong
+        return False
 
 
 def _orientation(image) -> int:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rest_stand_in import NO_IMAGE, REFUSED, answer, failure, save_images, serving
 
-from sit_keras.serving import replies, retries
+from sit_keras.serving import replies, retries, uploads
 from sit_keras.serving.client import SomeFailed, ask_server
 
 
@@ -204,17 +204,25 @@ def test_odd_metadata_does_not_keep_an_image_back(server, photos, exif):
     assert ask_server([path], server.address)["ok"].tolist() == [True]
 
 
-def test_whatever_pillow_raises_is_the_fault_of_one_file(server, photos, monkeypatch):
-    opened, turns = Image.open, iter(range(70))
+def test_whatever_is_raised_while_a_file_is_converted_is_its_own_fault(
+    server, photos, monkeypatch, capsys
+):
+    def fail(path, enough):
+        raise TypeError("odd")
 
-    def open_all_but_the_second(file):
-        if next(turns) == 1:
-            raise TypeError("odd")
-        return opened(file)
-
-    monkeypatch.setattr(Image, "open", open_all_but_the_second)
-    with pytest.raises(SomeFailed, match="69 of 70 images answered"):
+    monkeypatch.setattr(uploads, "read_image", fail)
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(photos / "odd.bmp")
+    with pytest.raises(SomeFailed, match="70 of 71 images answered"):
         ask_server([photos], server.address)
+    assert capsys.readouterr().err == f"{photos}/odd.bmp cannot be read: TypeError: odd\n"
+
+
+def test_a_file_behind_a_folder_of_somebody_else_fails_alone(server, photos, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "is_dir", refuse)  # as root, nothing else refuses
+    assert ask_server([photos / "00.png"], server.address)["ok"].tolist() == [True]
 
 
 def test_a_busy_server_is_asked_again_after_what_it_says(server, photos, capsys):
