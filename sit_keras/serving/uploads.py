@@ -83,16 +83,16 @@ def _is_served(file) -> bool:
     try:
         with Image.open(file) as image:
             pixels = image.width * image.height
-            return pixels <= _MOST_PIXELS.get(image.format, 0) and _orientation(image) == 1
+            return pixels <= _MOST_PIXELS.get(image.format, 0) and _is_upright(image)
     except Exception:  # `read_image` may know it, or says what is wrong
         return False
 
 
-def _orientation(image) -> int:
+def _is_upright(image) -> bool:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        return image.getexif().get(_ORIENTATION) not in range(2, 9)
     except Exception:  # odd metadata: the pixels may be sound
-        return 1
+        return True
 
 
 def _converted(path) -> bytes:

@@ -1,12 +1,17 @@
 """Many images and one server: what one failure takes with it, and what is tried again."""
 
+import base64
+import io
 import json
 import os
 import pathlib
 import shutil
 import socket
+import struct
+import sys
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -192,16 +197,51 @@ def test_a_file_that_vanishes_after_it_was_listed_fails_alone(server, photos, ca
     assert names(capsys.readouterr().err) == ["50.png"]
 
 
+def with_exif(kind, exif):
+    """An image file with metadata that is not sound."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(buffer, kind)
+    data = buffer.getvalue()
+    if kind == "JPEG":
+        return (
+            data[:2]
+            + b"\xff\xe1"
+            + struct.pack(">H", len(exif) + 8)
+            + b"Exif\0\0"
+            + exif
+            + data[2:]
+        )
+    chunk = b"eXIf" + exif
+    length, check = (struct.pack(">I", value) for value in (len(exif), zlib.crc32(chunk)))
+    return data[:33] + length + chunk + check + data[33:]  # behind the header
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize(
-    "exif", [b"Exif\0\0II*\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"\0\0\0\0"]
-)
-def test_odd_metadata_does_not_keep_an_image_back(server, photos, exif):
-    path = photos / "odd.jpg"
-    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(path)
-    jpeg = path.read_bytes()
-    length = (len(exif) + 2).to_bytes(2, "big")
-    path.write_bytes(jpeg[:2] + b"\xff\xe1" + length + exif + jpeg[2:])
-    assert ask_server([path], server.address)["ok"].tolist() == [True]
+    "exif",
+    [b"II*\0", b"II", b"x" * 12, b"II+\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff",
+     struct.pack("<4sIHHHI4s", b"II*\0", 8, 1, 0x112, 2, 4, b"abc")],
+)  # fmt: skip
+def test_an_image_with_odd_metadata_is_sent_as_it_is(server, tmp_path, kind, exif):
+    sent = []
+
+    def reply(number, asked):
+        sent.extend(base64.b64decode(each["b64"]) for each in asked["inputs"]["image_bytes"])
+        return answer(asked)
+
+    server.reply = reply
+    (tmp_path / "odd").write_bytes(with_exif(kind, exif))
+    ask_server([tmp_path / "odd"], server.address)
+    assert sent == [with_exif(kind, exif)]
+
+
+def test_a_terminal_without_the_letters_of_a_name_shows_their_numbers(server, photos, monkeypatch):
+    (photos / "00.png").rename(photos / "é.png")
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # which would refuse them
+    monkeypatch.setattr(sys, "stdout", terminal)
+    ask_server([photos / "é.png"], server.address)
+    terminal.flush()
+    assert rb"\xe9.png: [" in terminal.buffer.getvalue()
 
 
 def test_whatever_is_raised_while_a_file_is_converted_is_its_own_fault(
