@@ -247,7 +247,7 @@ def test_a_terminal_without_the_letters_of_a_name_shows_their_numbers(server, ph
 def test_whatever_is_raised_while_a_file_is_converted_is_its_own_fault(
     server, photos, monkeypatch, capsys
 ):
-    def fail(path, enough):
+    def fail(path, enough, value_range):
         raise TypeError("odd")
 
     monkeypatch.setattr(uploads, "read_image", fail)
