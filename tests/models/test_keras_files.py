@@ -340,6 +340,17 @@ def test_weights_that_are_not_simply_stored_are_refused_before_building(
     assert_refused(SiTBackbone.from_preset, folder)
 
 
+def test_weights_that_lie_in_another_file_are_refused_even_if_they_fit(files, tmp_path):
+    folder = shutil.copytree(files / "preset", tmp_path / "preset")
+    name, other = "layers/patch_embedding/vars/0", tmp_path / "other.h5"
+    with h5py.File(folder / "model.weights.h5", "a") as file, h5py.File(other, "w") as outside:
+        outside["x"] = file[name][:]
+        del file[name]
+        file[name] = h5py.ExternalLink(str(other), "x")
+    with pytest.raises(ValueError, match="ExternalLink at /layers/patch_embedding/vars/0, which"):
+        SiTBackbone.from_preset(folder)
+
+
 def test_weights_that_share_one_place_of_the_file_are_refused(tmp_path):
     path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:
