@@ -45,9 +45,9 @@ def kinds():
         "grey16.png": lambda p: Image.fromarray(
             np.tile(np.arange(13_000, dtype=np.uint16) * 5, (13_000, 1))
         ).save(p, compress_level=1),
-        "lzw.tif": lambda p: square().save(p, compression="tiff_lzw"),
+        "lzw.tif": lambda p: photo(9_000, 9_000).save(p, compression="tiff_lzw"),
         "large.webp": lambda p: photo(7_500, 7_500).save(p, quality=80, method=0),
-        "large.avif": lambda p: photo(7_500, 7_500).save(p, quality=60, speed=10),
+        "large.avif": lambda p: photo(7_000, 7_000).save(p, quality=60, speed=10),
     }
 
 
