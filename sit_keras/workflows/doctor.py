@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sit_keras.config.files import make_own_folder
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.pipeline import eval_batches
@@ -206,7 +207,7 @@ def _views(data, run_dir):
     bad = [name for name in ("clean", "corrupted") if not np.isfinite(views[name]).all()]
     if bad:
         yield Finding("views", f"{', '.join(bad)} are not finite", True)
-    path = run_dir / "doctor.png"
+    path = make_own_folder(run_dir) / "doctor.png"
     shown = {name: value[:8, 0].numpy() for name, value in views.items()}
     preprocessing = data.config.preprocessing
     reconstruction_sheet(
