@@ -65,7 +65,7 @@ def test_the_report_of_a_run_has_its_baselines_evaluations_pictures_and_settings
     assert "learning_rate" in page and "epochs" in page
     assert str(run / "report.html") in capsys.readouterr().out
     card = (run / "model_card.md").read_text()
-    assert "1,293 images of digits" in card and "linear head" in card
+    assert "1,293 images of digits" in card and "a linear probe" in card
 
     logged = {}
     for folder in (run / "tensorboard").iterdir():
