@@ -76,7 +76,10 @@ def test_the_preprocessing_of_the_backbone_is_what_counts(field, run_folder, uni
     values = {**vars(PREPROCESSING), field: getattr(PreprocessingConfig(), field)}
     other = SiTBackbone.from_preset(run_folder, preprocessing=values)
     images = tf.constant(unit_pictures)
-    one, another = (Servable(each).embed(images)["embedding"] for each in (encoder, other))
+    one, another = (
+        Servable(each).signatures()["serving_default"](images)["embedding"]
+        for each in (encoder, other)
+    )
     assert np.abs(one - another).max() > 1e-3
 
 
