@@ -36,7 +36,7 @@ def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
     low, high = (reduce(images, axis=(1, 2, 3)) for reduce in (tf.reduce_min, tf.reduce_max))
     inside = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
-    lowest, highest = (tf.strings.as_string(end, precision=3) for end in (low, high))
+    lowest, highest = (tf.strings.as_string(end, precision=3, shortest=True) for end in (low, high))
     outside = tf.strings.join([
         "values from ", lowest, " to ", highest,
         f"; expected [0, 1], at most {TOLERANCE} outside: divide 8-bit pixels by 255",

@@ -1,7 +1,8 @@
 """The most that a served model takes. Standard library only.
 
-One file within these limits costs at most 200 MiB and 2 seconds of one core:
-benchmarks/hostile_files.py measures the worst of each kind.
+One file within these limits costs at most 200 MiB and 2 seconds of one core, and
+benchmarks/hostile_files.py measures the worst of each kind. One kind is an exception in time: see
+"Broken files" in docs/serving.md.
 """
 
 # Images or files of one request. A server that puts requests together must stay below it.

@@ -171,7 +171,12 @@ def test_tflite(exported, functions, unit_pictures):
     assert path.name == "encoder-1.tflite"
     one = tf.lite.Interpreter(str(path)).get_signature_runner()
     images = unit_pictures[:1, :16, :16]
-    assert_close(one(images=images), functions["serving_default"](tf.constant(images)))
+    expected = functions["serving_default"](tf.constant(images))
+    outputs = one(images=images)
+    assert set(outputs) == set(expected) - {"error"} and outputs["ok"].all()
+    assert_close({**expected, **outputs}, expected)
+    refused = one(images=images * 255)
+    assert not refused["ok"].any() and not refused["embedding"].any()
 
 
 def linear_head(features, labels):
