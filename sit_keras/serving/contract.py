@@ -89,7 +89,7 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
         pixels = np.asarray(denormalize(restored, layer.config.mean, layer.config.std))
         outputs["reconstruct"] = {
             "reconstruction": np.clip(pixels, 0, 1),
-            "error": np.abs(restored - views).mean(axis=(1, 2, 3)),
+            "reconstruction_error": np.abs(restored - views).mean(axis=(1, 2, 3)),
         }
     if "rotation" in parts.tasks:
         logits = parts.pretext.get_layer(HEADS["rotation"])(tokens["rotation_token"])
@@ -149,9 +149,15 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "limits": {
+                "images": limits.MAX_IMAGES,
+                "image_pixels": limits.MAX_IMAGE_PIXELS,
                 "bytes": limits.MAX_BYTES,
                 "jpeg_pixels": limits.MAX_JPEG_PIXELS,
+                "jpeg_scans": limits.MAX_JPEG_SCANS,
+                "jpeg_scan_pixels": limits.MAX_JPEG_SCAN_PIXELS,
+                "jpeg_segments": limits.MAX_JPEG_SEGMENTS,
                 "png_pixels": limits.MAX_PNG_PIXELS,
+                "png_chunks": limits.MAX_PNG_CHUNKS,
             },
         },
         "signatures": {

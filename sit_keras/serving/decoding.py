@@ -1,7 +1,7 @@
 """Image files to pixels inside of a graph that strangers send bytes to.
 
-Nothing here raises: a file that is refused or broken is reported, and the others of its batch are
-served. Sizes are read from the header before anything is decoded.
+A file that is refused or broken is reported, and the others of its batch are served. What a file
+will cost is read from its headers before anything is decoded.
 
 Shapes: B files, S side of the result.
 """
@@ -10,15 +10,12 @@ import typing
 
 import tensorflow as tf
 
-from sit_keras.serving.limits import MAX_BYTES, MAX_JPEG_PIXELS, MAX_PNG_PIXELS
+from sit_keras.serving import jpeg_scans, png_chunks
+from sit_keras.serving.limits import MAX_BYTES, MAX_IMAGES, MAX_JPEG_PIXELS, MAX_PNG_PIXELS
 
-# Files of one request at a time: a file at the limits takes up to 80 MiB for a moment.
+# Files of one request at a time.
 PARALLEL = 4
 
-_PNG = bytes([0x89, 0x50, 0x4E, 0x47, 13, 10, 26, 10])
-_JPEG = bytes([0xFF, 0xD8, 0xFF])
-_IHDR = bytes([0, 0, 0, 13]) + b"IHDR"  # the chunk that must come first, and its length
-_PNG_HEADER = 33
 _FRACTIONS = (1, 2, 4, 8)
 
 DAMAGED = "damaged: the file cannot be decoded"
@@ -46,12 +43,17 @@ def decode_images(
     Returns:
         pixels (B, S, S, 3) float32, zero where a file was refused, and reasons (B,) string, empty
         where it was not.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, if there are more files than the limit.
     """
 
     def one(index, file):
         pixels, reason = _decode(file, enough)
         return index, view(pixels[None])[0], reason
 
+    with tf.control_dependencies([refuse_more_images(files)]):
+        files = tf.identity(files)
     count = tf.shape(files, tf.int64)[0]
     decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), files))
     # An error of a decoder drops its file alone; in a plain graph it would fail the whole batch.
@@ -66,14 +68,28 @@ def decode_images(
     return tf.ensure_shape(pixels, (None, size, size, 3)), reasons
 
 
+def refuse_more_images(batch: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails, before anything is computed, where a batch is too large.
+
+    Args:
+        batch: images or files, (B, ...).
+    """
+    count = tf.shape(batch)[0]
+    received = tf.strings.as_string(count)
+    text = tf.strings.join([f"At most {MAX_IMAGES} images a request; received ", received])
+    return tf.debugging.Assert(count <= MAX_IMAGES, [text])
+
+
 def _decode(file: tf.Tensor, enough: int) -> tuple[tf.Tensor, tf.Tensor]:
     """One file to ((H, W, 3) float32 in [0, 1], reason), or raises where a decoder does."""
 
     def refuse(reason):
         return lambda: (tf.zeros((1, 1, 3)), tf.constant(reason))
 
-    is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
-    is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
+    is_png, is_jpeg = (
+        tf.equal(tf.strings.substr(file, 0, len(kind.SIGNATURE)), kind.SIGNATURE)
+        for kind in (png_chunks, jpeg_scans)
+    )
     return tf.case(
         [
             (tf.strings.length(file) > MAX_BYTES, refuse(TOO_LONG)),
@@ -85,24 +101,28 @@ def _decode(file: tf.Tensor, enough: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _decode_png(file, enough, refuse):
-    def known():
-        header = tf.io.decode_raw(tf.strings.substr(file, 0, _PNG_HEADER), tf.uint8)
-        header = tf.ensure_shape(header, (_PNG_HEADER,))
-        width, height = (_big_endian(header[start : start + 4]) for start in (16, 20))
+    header = png_chunks.png_header(file)
+
+    def walk():
+        image, whole, too_many = png_chunks.image_chunks(file, header)
 
         def accept():
-            pixels = _square(tf.io.decode_png(file, channels=4))
+            pixels = _square(tf.io.decode_png(image, channels=4))
             # Only a file that is transparent pays for a whole image of floats.
             solid = tf.reduce_min(pixels[..., 3]) == 255
             pixels = tf.cond(solid, lambda: pixels[..., :3], lambda: _over_white(pixels))
             return _reduce(pixels, enough), tf.constant("")
 
-        too_large = width * height > MAX_PNG_PIXELS
-        return tf.cond(too_large, refuse(TOO_LARGE), accept)
+        reasons = [
+            (too_many, refuse(png_chunks.TOO_MANY_CHUNKS)),
+            (~whole, refuse(DAMAGED)),
+        ]
+        return tf.case(reasons, default=accept)
 
-    is_header = tf.strings.substr(file, len(_PNG), len(_IHDR)) == _IHDR
-    is_long_enough = tf.strings.length(file) >= _PNG_HEADER
-    return tf.cond(is_header & is_long_enough, known, refuse(DAMAGED))
+    too_large = header.width * header.height > MAX_PNG_PIXELS
+    return tf.case(
+        [(~header.comes_first, refuse(DAMAGED)), (too_large, refuse(TOO_LARGE))], default=walk
+    )
 
 
 def _over_white(pixels):
@@ -113,8 +133,8 @@ def _over_white(pixels):
 
 
 def _decode_jpeg(file, enough, refuse):
-    shape = tf.cast(tf.image.extract_jpeg_shape(file), tf.int64)  # from the header alone
-    height, width = shape[0], shape[1]
+    header = jpeg_scans.jpeg_header(file)
+    height, width = header.height, header.width
 
     def accept():
         # The smallest fraction that leaves the short side long enough.
@@ -128,7 +148,19 @@ def _decode_jpeg(file, enough, refuse):
         ]
         return _reduce(_square(tf.switch_case(which, decoders)), enough), tf.constant("")
 
-    return tf.cond(height * width > MAX_JPEG_PIXELS, refuse(TOO_LARGE), accept)
+    def count_scans():
+        too_many = jpeg_scans.has_too_many_scans(file, header)
+        return tf.cond(too_many, refuse(jpeg_scans.TOO_MANY_SCANS), accept)
+
+    return tf.case(
+        [
+            (header.too_many, refuse(jpeg_scans.TOO_MANY_SEGMENTS)),
+            (~header.whole, refuse(DAMAGED)),
+            (header.arithmetic, refuse(jpeg_scans.ARITHMETIC)),
+            (height * width > MAX_JPEG_PIXELS, refuse(TOO_LARGE)),
+        ],
+        default=count_scans,
+    )
 
 
 def _square(pixels):
@@ -151,9 +183,3 @@ def _reduce(pixels, enough):
     whole = pixels[None, : height * factor, : width * factor]
     means = tf.raw_ops.ResizeArea(images=whole, size=(height, width))  # reads uint8 as it is
     return tf.ensure_shape(means[0] / 255.0, (None, None, 3))
-
-
-def _big_endian(four):
-    return tf.tensordot(
-        tf.cast(four, tf.int64), tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), 1
-    )

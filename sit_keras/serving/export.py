@@ -131,8 +131,8 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
         version: the folder of the version, `NAME/1`.
 
     Returns:
-        The file, `NAME/encoder-1.tflite`: `images` (1, S, S, 3) in [0, 1] -> both tokens and
-        `embedding`.
+        The file, `NAME/encoder-1.tflite`: `images` (1, S, S, 3) in [0, 1] -> both tokens,
+        `embedding` and `ok`.
     """
     version = pathlib.Path(version)
     model = tf.saved_model.load(str(version))
@@ -140,7 +140,12 @@ def export_tflite(version: str | os.PathLike) -> pathlib.Path:
     shape = about["preprocessing"]["image_shape"]
     embed = model.signatures["serving_default"]
     spec = tf.TensorSpec((1, *shape), tf.float32, name="images")
-    one = tf.function(lambda images: embed(images=images), input_signature=[spec], autograph=False)
+
+    def numbers(images):
+        outputs = embed(images=images)  # TFLite has no text, so `error` is left out
+        return {name: value for name, value in outputs.items() if value.dtype != tf.string}
+
+    one = tf.function(numbers, input_signature=[spec], autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [one.get_concrete_function()], model
     )

@@ -58,6 +58,8 @@ def ask(
             f"{version} has no {signature}, only {', '.join(functions)}: export the folder of a "
             "run of train.py, which has the pretext heads."
         )
+    if "ok" not in functions[signature].structured_outputs:
+        raise ValueError(f"{version} was exported by an earlier version: export the run again.")
     files = find_images(folder)
     bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stderr.isatty()))
     for done, path in enumerate(files, 1):
@@ -68,5 +70,9 @@ def ask(
         else:
             images = tf.constant(image[None], tf.float32) / 255.0
             outputs = functions[signature](images=images)
-            yield Answer(path, image, {name: x[0].numpy() for name, x in outputs.items()})
+            outputs = {name: x[0].numpy() for name, x in outputs.items()}
+            if outputs["ok"]:
+                yield Answer(path, image, outputs)
+            else:
+                print(f"{path} is refused: {outputs['error'].decode()}", file=sys.stderr)
         bar.update(done)

@@ -16,9 +16,12 @@ from sit_keras.models.classifier import ClassifierHead
 from sit_keras.models.heads import HEADS
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.serving.decoding import decode_images
+from sit_keras.serving.float_images import check_images
 
 # Files are reduced by whole factors down to this multiple of the input before they are resized.
 ENOUGH = 4
+# Pixels of a side, so that an image of floats stays small for a large input too.
+ENOUGH_AT_MOST = 1024
 TOP = 5
 
 Outputs = dict[str, tf.Tensor]
@@ -28,7 +31,7 @@ class Servable(tf.Module):
     """The signatures of an exported model, with its weights as variables.
 
     All of them crop the centre of an image, resize and normalise it inside, by the preprocessing
-    that the encoder was trained with.
+    that the encoder was trained with, and answer `ok` and `error` for each image.
 
     Args:
         encoder: SiTBackbone, for square colour images.
@@ -84,30 +87,27 @@ class Servable(tf.Module):
         """Returns the functions by their names."""
         images = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        checked = self._of_images
         functions = {
-            "serving_default": (self.embed, images),
+            "serving_default": (checked(self.embed_views), images),
             "serving_bytes": (self._of_files(self.embed_views), files),
-            "patches": (self.patches, images),
+            "patches": (checked(self.patches), images),
         }
         if self._reconstruction is not None:
-            functions["reconstruct"] = (self.reconstruct, images)
+            functions["reconstruct"] = (checked(self.reconstruct), images)
         if self._rotation is not None:
-            functions["predict_rotation"] = (self.predict_rotation, images)
+            functions["predict_rotation"] = (checked(self.predict_rotation), images)
         if self._head is not None:
-            functions["classify"] = (self.classify, images)
+            functions["classify"] = (checked(self.classify_views), images)
             functions["classify_bytes"] = (self._of_files(self.classify_views), files)
         return {
             name: tf.function(function, input_signature=[spec], autograph=False)
             for name, (function, spec) in functions.items()
         }
 
-    def embed(self, images: tf.Tensor) -> Outputs:
-        """Returns `rotation_token` and `contrastive_token` (B, D) of images (B, H, W, 3) in [0, 1],
-        and `embedding` (B, 2 D), the two side by side at length 1."""
-        return self.embed_views(self._views(images))
-
     def embed_views(self, views: tf.Tensor) -> Outputs:
-        """As `embed`, of normalised views (B, S, S, 3)."""
+        """Returns `rotation_token` and `contrastive_token` (B, D) of normalised views (B, S, S, 3),
+        and `embedding` (B, 2 D), the two side by side at length 1."""
         tokens = self._encoder(views)
         return {
             "rotation_token": tokens["rotation_token"],
@@ -115,35 +115,30 @@ class Servable(tf.Module):
             "embedding": tf.math.l2_normalize(_side_by_side(tokens), axis=1),
         }
 
-    def patches(self, images: tf.Tensor) -> Outputs:
+    def patches(self, views: tf.Tensor) -> Outputs:
         """Returns `patches` (B, N, D), row by row."""
-        return {"patches": self._encoder(self._views(images))["patch_tokens"]}
+        return {"patches": self._encoder(views)["patch_tokens"]}
 
-    def reconstruct(self, images: tf.Tensor) -> Outputs:
-        """Returns `reconstruction` (B, S, S, 3) in [0, 1], and `error` (B,), the mean absolute
-        difference to the normalised view."""
-        views = self._views(images)
+    def reconstruct(self, views: tf.Tensor) -> Outputs:
+        """Returns `reconstruction` (B, S, S, 3) in [0, 1], and `reconstruction_error` (B,), the
+        mean absolute difference to the normalised view."""
         restored = self._reconstruction(self._encoder(views)["patch_tokens"])
         return {
             "reconstruction": tf.clip_by_value(self._denormalize(restored), 0.0, 1.0),
-            "error": tf.reduce_mean(tf.abs(restored - views), axis=(1, 2, 3)),
+            "reconstruction_error": tf.reduce_mean(tf.abs(restored - views), axis=(1, 2, 3)),
         }
 
-    def predict_rotation(self, images: tf.Tensor) -> Outputs:
+    def predict_rotation(self, views: tf.Tensor) -> Outputs:
         """Returns `probabilities` (B, 4) that an image was rotated by 0, 90, 180, 270 degrees
         clockwise, and `upright_angle` (B,) int32, the degrees clockwise that undo it."""
-        logits = self._rotation(self._encoder(self._views(images))["rotation_token"])
+        logits = self._rotation(self._encoder(views)["rotation_token"])
         probabilities = tf.nn.softmax(logits)
         turns = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         return {"probabilities": probabilities, "upright_angle": 90 * ((4 - turns) % 4)}
 
-    def classify(self, images: tf.Tensor) -> Outputs:
+    def classify_views(self, views: tf.Tensor) -> Outputs:
         """Returns `logits` and `probabilities` (B, K), `top_classes` and `top_probabilities`
         (B, 5 or K), best first."""
-        return self.classify_views(self._views(images))
-
-    def classify_views(self, views: tf.Tensor) -> Outputs:
-        """As `classify`, of normalised views (B, S, S, 3)."""
         tokens = self._encoder(views)
         logits = self._head(_side_by_side(tokens) if self._is_fused else tokens)
         probabilities = tf.nn.softmax(logits)  # (B, K)
@@ -155,21 +150,23 @@ class Servable(tf.Module):
             "top_probabilities": top.values,
         }
 
-    def _of_files(self, function):
-        """Returns the same for JPEG or PNG files (B,) string, with `ok` (B,) bool and `error` (B,).
+    def _of_images(self, function):
+        """Returns a function of views for images (B, H, W, 3) in [0, 1], see `_answers`."""
 
-        A file that is refused leaves zeros (no embedding, no class) and does not fail the others:
-        a server puts the files of different clients into one batch.
-        """
+        def of_images(images):
+            images, ok, error = check_images(images)
+            views = self._normalize(self._centre(images))
+            return _answers(function(views), ok, error)
+
+        return of_images
+
+    def _of_files(self, function):
+        """Returns a function of views for JPEG or PNG files (B,) string, see `_answers`."""
+        enough = min(ENOUGH * self._size, max(ENOUGH_AT_MOST, self._size))
 
         def of_files(image_bytes):
-            pixels, error = decode_images(
-                image_bytes, self._size, ENOUGH * self._size, self._centre
-            )
-            ok = tf.equal(error, "")
-            outputs = function(self._normalize(pixels))
-            outputs = {name: _where(ok, value) for name, value in outputs.items()}
-            return {**outputs, "ok": ok, "error": error}
+            pixels, error = decode_images(image_bytes, self._size, enough, self._centre)
+            return _answers(function(self._normalize(pixels)), tf.equal(error, ""), error)
 
         return of_files
 
@@ -192,19 +189,24 @@ class Servable(tf.Module):
 
         return call
 
-    def _views(self, images):
-        return self._normalize(self._centre(images))
-
 
 def _side_by_side(tokens):
     """The rotation token and the contrastive token of each image, (B, 2 D)."""
     return tf.concat([tokens[name] for name in ClassifierHead.tokens], axis=1)
 
 
-def _where(ok, value):
-    """Rows of `value` that are ok, zeros or empty strings for the others."""
-    ok = tf.reshape(ok, (-1, *[1] * (len(value.shape) - 1)))
-    return tf.where(ok, value, tf.zeros_like(value))
+def _answers(outputs, ok, error):
+    """Outputs with `ok` (B,) bool and `error` (B,) string.
+
+    What is refused leaves zeros (no embedding, no class) and does not fail the others: a server
+    puts the images of different clients into one batch.
+    """
+
+    def kept(value):
+        row = tf.reshape(ok, (-1, *[1] * (len(value.shape) - 1)))
+        return tf.where(row, value, tf.zeros_like(value))
+
+    return {**{name: kept(value) for name, value in outputs.items()}, "ok": ok, "error": error}
 
 
 def fuse(head: ClassifierHead) -> keras.layers.Dense:

@@ -32,7 +32,7 @@ def outliers(
     """
     ranking, worst = [], []
     for answer in ask(model, "reconstruct", folder, value_range=value_range):
-        error = float(answer.outputs["error"])
+        error = float(answer.outputs["reconstruction_error"])
         ranking.append({"path": str(answer.path), "error": error})
         worst.append((error, answer))
         worst = sorted(worst, key=lambda pair: -pair[0])[:SHOWN]

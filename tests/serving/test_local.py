@@ -86,7 +86,7 @@ def test_outliers_come_first(run_folder, exported, tmp_path, capsys):
     assert errors == sorted(errors, reverse=True) and errors[0] > errors[-1]
     images = np.stack([np.asarray(Image.open(line.split()[1])) for line in lines[:4]])
     outputs = keras_outputs(_load(run_folder, None), images / np.float32(255))
-    np.testing.assert_allclose(errors, outputs["reconstruct"]["error"], atol=1e-4)
+    np.testing.assert_allclose(errors, outputs["reconstruct"]["reconstruction_error"], atol=1e-4)
     assert Image.open(tmp_path / "sheet.png").width > 300
     encoder_only = export(run_folder / "encoder.keras", tmp_path / "out", check=False)
     with pytest.raises(ValueError, match="has no reconstruct, only"):

@@ -1,0 +1,57 @@
+"""Which images of floats a served model takes.
+
+Shapes: B images, H W of any size.
+"""
+
+import tensorflow as tf
+
+from sit_keras.serving.decoding import refuse_more_images
+from sit_keras.serving.limits import MAX_IMAGE_PIXELS
+
+# What rounding and resizing may leave outside of [0, 1].
+TOLERANCE = 0.01
+
+EMPTY = "no pixels: the height or the width is 0"
+NOT_FINITE = "values that are NaN or infinite; expected numbers in [0, 1]"
+
+
+def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the images that a model was not trained for, without an error for the others.
+
+    Args:
+        images: (B, H, W, 3) float32.
+
+    Returns:
+        images to compute with, of at least one pixel, whether each is as it must be (B,) bool, and
+        reasons (B,) string, empty where it is.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, if there are more images, or more pixels of
+            all together, than the limits.
+    """
+    with tf.control_dependencies([refuse_more_images(images), _refuse_more_pixels(images)]):
+        images = tf.identity(images)
+    shape = tf.shape(images)
+    there = tf.fill(shape[:1], shape[1] * shape[2] > 0)
+    finite = tf.reduce_all(tf.math.is_finite(images), axis=(1, 2, 3))
+    low, high = (reduce(images, axis=(1, 2, 3)) for reduce in (tf.reduce_min, tf.reduce_max))
+    inside = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
+    lowest, highest = (tf.strings.as_string(end, precision=3, shortest=True) for end in (low, high))
+    outside = tf.strings.join([
+        "values from ", lowest, " to ", highest,
+        f"; expected [0, 1], at most {TOLERANCE} outside: divide 8-bit pixels by 255",
+    ])  # fmt: skip
+    reasons = tf.where(inside, "", outside)
+    reasons = tf.where(finite, reasons, NOT_FINITE)
+    reasons = tf.where(there, reasons, EMPTY)
+    # Resizing needs a pixel, even that of an image that is refused.
+    a_pixel = tf.maximum(1 - shape, 0)[1:3]
+    images = tf.pad(images, tf.stack([[0, 0], [0, a_pixel[0]], [0, a_pixel[1]], [0, 0]]))
+    return images, there & finite & inside, reasons
+
+
+def _refuse_more_pixels(images):
+    pixels = tf.reduce_prod(tf.shape(images, tf.int64)[:3])
+    text = f"At most {MAX_IMAGE_PIXELS} pixels of all images of a request together; received "
+    text = tf.strings.join([text, tf.strings.as_string(pixels)])
+    return tf.debugging.Assert(pixels <= MAX_IMAGE_PIXELS, [text])
