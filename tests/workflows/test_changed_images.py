@@ -59,6 +59,25 @@ def test_half_the_images_removed_never_finish_a_run(photos, tmp_path, capsys):
     assert [row["epoch"] for row in rows(tmp_path / "run")] == ["0", "1", "2"]
 
 
+def test_images_that_were_replaced_renamed_or_given_another_class_are_named(photos, tmp_path):
+    folder, config = photos
+    train_two_epochs(config, tmp_path / "run")
+    replaced = folder / "cat" / "00.png"
+    times = replaced.stat().st_atime_ns, replaced.stat().st_mtime_ns
+    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(replaced)
+    os.utime(replaced, ns=times)
+    (folder / "cat" / "01.png").rename(folder / "dog" / "50.png")
+    (folder / "cat" / "02.png").rename(folder / "cat" / "51.png")
+    with pytest.raises(ValueError) as refusal:
+        pretrain(config, tmp_path / "run")
+    for part in (
+        "1 replaced by another content (cat/00.png)",
+        "1 renamed (cat/02.png -> cat/51.png)",
+        "1 given another class (cat/01.png -> dog/50.png)",
+    ):
+        assert part in str(refusal.value)
+
+
 def test_a_run_refuses_to_write_among_its_images(photos):
     folder, config = photos
     for run_dir in (folder, folder / "cat"):
