@@ -35,9 +35,6 @@ STRIP = (192, 65500)  # as many pixels, none of which can be left out while deco
 SCANS = limits.MAX_JPEG_SCAN_PIXELS // limits.MAX_JPEG_PIXELS
 
 
-# --- PNG ------------------------------------------------------------------------------------------
-
-
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
     """Returns a chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -103,9 +100,6 @@ PNGS = {
     "PNG at the limit, interlaced": lambda: png(SIDE, SIDE, passes(), interlaced=1),
     "PNG at the limit, a strip": lambda: png(SIDE << 7, SIDE >> 7, rows(512 * SIDE, SIDE >> 7)),
 }
-
-
-# --- JPEG -----------------------------------------------------------------------------------------
 
 
 def segment(marker: int, data: bytes = b"") -> bytes:
@@ -210,8 +204,6 @@ JPEGS = {
     "JPEG at the limit, CMYK": lambda: photo(mode="CMYK", quality=95, progressive=True),
 }
 
-# --- Others ---------------------------------------------------------------------------------------
-
 OTHERS = {
     "32 MiB of zeros": lambda: bytes(32 << 20),
     "33 MiB of zeros": lambda: bytes(33 << 20),
@@ -226,9 +218,6 @@ OTHERS = {
 UNBOUNDED = {
     "PNG at the limit, 512 MiB after it": lambda: png(SIDE, SIDE, zeros(512 + 16), colour=6),
 }
-
-
-# --- Measurement ----------------------------------------------------------------------------------
 
 
 def export_small(folder) -> None:
