@@ -59,8 +59,8 @@ def test_the_contract_states_the_preprocessing_in_numbers(exported):
     preprocessing = contract_of(exported)["preprocessing"]
     limits = preprocessing.pop("limits")
     assert set(limits) == {
-        "images", "image_pixels", "bytes", "jpeg_pixels", "jpeg_scans", "jpeg_scan_pixels",
-        "jpeg_segments", "png_pixels", "png_chunks",
+        "images", "image_pixels", "bytes", "jpeg_pixels", "jpeg_samples", "jpeg_scans",
+        "jpeg_scan_pixels", "jpeg_segments", "png_pixels", "png_chunks",
     }  # fmt: skip
     sentences = [preprocessing.pop("input"), *preprocessing.pop("steps")]
     assert all(isinstance(sentence, str) for sentence in sentences)
