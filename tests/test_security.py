@@ -10,9 +10,12 @@ from conftest import ROOT
 ALLOWED = {
     ("serving/export.py", "subprocess"): "verifies an export in a new Python process of this "
     "program, from a list of arguments without a shell",
-    ("serving/client.py", "urllib"): "sends images to the server that the user names",
+    ("serving/by_rest.py", "urllib"): "sends images to the server that the user names",
+    ("serving/by_rest.py", "http"): "names the errors of that",
+    ("serving/address.py", "urllib"): "takes the address of that server apart",
     ("config/extras.py", "importlib"): "imports optional packages by names that stand in the code",
     ("cli/main.py", "importlib"): "imports the command of a verb, one of a fixed list",
+    ("data/image_formats.py", "importlib"): "looks whether a package is installed",
     ("workflows/doctor.py", "importlib"): "looks whether packages are installed",
     ("__init__.py", "importlib"): "imports a public name when it is first used, of a fixed list",
     ("training/memory.py", "ctypes"): "limits the arenas of the C library's allocator",

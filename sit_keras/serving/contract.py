@@ -163,6 +163,7 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
                 "image_pixels": limits.MAX_IMAGE_PIXELS,
                 "bytes": limits.MAX_BYTES,
                 "jpeg_pixels": limits.MAX_JPEG_PIXELS,
+                "jpeg_samples": limits.MAX_JPEG_SAMPLES,
                 "jpeg_scans": limits.MAX_JPEG_SCANS,
                 "jpeg_scan_pixels": limits.MAX_JPEG_SCAN_PIXELS,
                 "jpeg_segments": limits.MAX_JPEG_SEGMENTS,

@@ -11,7 +11,13 @@ import typing
 import tensorflow as tf
 
 from sit_keras.serving import jpeg_scans, png_chunks
-from sit_keras.serving.limits import MAX_BYTES, MAX_IMAGES, MAX_JPEG_PIXELS, MAX_PNG_PIXELS
+from sit_keras.serving.limits import (
+    MAX_BYTES,
+    MAX_IMAGES,
+    MAX_JPEG_PIXELS,
+    MAX_JPEG_SAMPLES,
+    MAX_PNG_PIXELS,
+)
 
 # Files of one request at a time.
 PARALLEL = 4
@@ -21,7 +27,10 @@ _FRACTIONS = (1, 2, 4, 8)
 DAMAGED = "damaged: the file cannot be decoded"
 FOREIGN = "neither JPEG nor PNG"
 TOO_LONG = f"too long: at most {MAX_BYTES} bytes"
-TOO_LARGE = f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG, {MAX_PNG_PIXELS} of a PNG"
+TOO_LARGE = (
+    f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG ({MAX_JPEG_SAMPLES // 4} in CMYK), "
+    f"{MAX_PNG_PIXELS} of a PNG"
+)
 
 
 def decode_images(
@@ -135,6 +144,9 @@ def _over_white(pixels):
 def _decode_jpeg(file, enough, refuse):
     header = jpeg_scans.jpeg_header(file)
     height, width = header.height, header.width
+    too_large = (height * width > MAX_JPEG_PIXELS) | (
+        height * width * header.components > MAX_JPEG_SAMPLES
+    )
 
     def accept():
         # The smallest fraction that leaves the short side long enough.
@@ -157,7 +169,7 @@ def _decode_jpeg(file, enough, refuse):
             (header.too_many, refuse(jpeg_scans.TOO_MANY_SEGMENTS)),
             (~header.whole, refuse(DAMAGED)),
             (header.arithmetic, refuse(jpeg_scans.ARITHMETIC)),
-            (height * width > MAX_JPEG_PIXELS, refuse(TOO_LARGE)),
+            (too_large, refuse(TOO_LARGE)),
         ],
         default=count_scans,
     )

@@ -22,8 +22,8 @@ def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images: (B, H, W, 3) float32.
 
     Returns:
-        images to compute with, of at least one pixel, whether each is as it must be (B,) bool, and
-        reasons (B,) string, empty where it is.
+        the images, whether each is as it must be (B,) bool, and reasons (B,) string, empty where
+        it is.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, if there are more images, or more pixels of
@@ -44,9 +44,6 @@ def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     reasons = tf.where(inside, "", outside)
     reasons = tf.where(finite, reasons, NOT_FINITE)
     reasons = tf.where(there, reasons, EMPTY)
-    # Resizing needs a pixel, even that of an image that is refused.
-    a_pixel = tf.maximum(1 - shape, 0)[1:3]
-    images = tf.pad(images, tf.stack([[0, 0], [0, a_pixel[0]], [0, a_pixel[1]], [0, 0]]))
     return images, there & finite & inside, reasons
 
 

@@ -41,6 +41,7 @@ class JpegHeader(typing.NamedTuple):
         arithmetic: bool. The coding is arithmetic.
         height: int64, pixels.
         width: int64, pixels.
+        components: int64, 3 of a JPEG in colour.
         scan: int32. Where the first scan begins.
     """
 
@@ -49,6 +50,7 @@ class JpegHeader(typing.NamedTuple):
     arithmetic: tf.Tensor
     height: tf.Tensor
     width: tf.Tensor
+    components: tf.Tensor
     scan: tf.Tensor
 
 
@@ -82,12 +84,14 @@ def jpeg_header(file: tf.Tensor) -> JpegHeader:
     count, scan, frame, whole, broken = tf.while_loop(goes_on, step, start)
     (code,) = tf.unstack(_numbers(file, frame, 1))
     height, width = tf.unstack(_numbers(file, frame + 5, 2))  # after the length and the precision
+    components = tf.io.decode_raw(tf.strings.substr(file, frame + 9, 1), tf.uint8)[0]
     return JpegHeader(
-        whole=whole & (frame > 0) & (frame + 9 <= size),
+        whole=whole & (frame > 0) & (frame + 10 <= size),
         too_many=~whole & ~broken & (count >= MAX_JPEG_SEGMENTS),
         arithmetic=tf.reduce_any(tf.equal(code, _ARITHMETIC)),
         height=tf.cast(height, tf.int64),
         width=tf.cast(width, tf.int64),
+        components=tf.cast(components, tf.int64),
         scan=scan,
     )
 

@@ -13,6 +13,7 @@ MAX_IMAGE_PIXELS = 256 * 512 * 512
 MAX_BYTES = 32 << 20
 # A JPEG is decoded at a fraction of its size, a PNG only as a whole.
 MAX_JPEG_PIXELS = 4096 * 3072
+MAX_JPEG_SAMPLES = 3 * MAX_JPEG_PIXELS  # pixels times components: three quarters for CMYK
 MAX_PNG_PIXELS = 2048 * 2048
 
 # Every scan of a JPEG goes over all its pixels once more, for a few bytes; photos have 1 to 12.

@@ -231,7 +231,7 @@ def test_test_images_without_a_label_and_classes_that_lack_are_named(tmp_path, c
     test = dataclasses.replace(digits.test.take(np.arange(3)), labels=labels)
     train, test = (dataclasses.replace(x, class_names=("a", "b", "c")) for x in (train, test))
     module = labelled_images.__globals__
-    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train, test))
+    monkeypatch.setitem(module, "load_source", lambda *_, **__: Source("x", train, test))
     small_encoder().save(tmp_path / "some.keras")
     results = evaluate(tmp_path / "some.keras", "x", output=tmp_path / "out", k=(1,))
     assert (results["test_images"], results["test_split"]) == (1, "test")
@@ -239,10 +239,12 @@ def test_test_images_without_a_label_and_classes_that_lack_are_named(tmp_path, c
     assert "Classes without a training image, so they are never predicted: c." in out
     assert "Classes without a test image, so they count in no mean over classes: b, c." in out
     unlabelled = dataclasses.replace(test, labels=np.full(3, -1))
-    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train, unlabelled))
+    monkeypatch.setitem(module, "load_source", lambda *_, **__: Source("x", train, unlabelled))
     kept, held_out, split = labelled_images("x", None, False, 0)
     assert (len(kept), len(held_out), split) == (24, 6, "held out")
-    monkeypatch.setitem(module, "load_source", lambda *_: Source("x", train.take([0, 1]), None))
+    monkeypatch.setitem(
+        module, "load_source", lambda *_, **__: Source("x", train.take([0, 1]), None)
+    )
     with pytest.raises(ValueError, match="2 labelled images are too few to hold some out"):
         labelled_images("x", None, False, 0)
 

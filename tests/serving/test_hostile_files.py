@@ -163,6 +163,7 @@ def test_jpeg_files_that_are_refused(decode, hostile):
         (hostile.refinements(16, 16, 5, frame=0xCA), ARITHMETIC),
         (hostile.refinements(16, 16, 5, frame=0xC9), ARITHMETIC),
         (hostile.refinements(20_000, 20_000, 2), TOO_LARGE),
+        (hostile.refinements(wide, high * 3 // 4 + 1, 2, components=4), TOO_LARGE),
         (hostile.refinements(8, 8, 2, before=hostile.segment(0xE5) * 1020), TOO_MANY_SEGMENTS),
         (hostile.refinements(8, 8, 2, before=b"\xff\xe5\0\0"), DAMAGED),
         (hostile.refinements(8, 8, 2, before=b"\xff\xd9"), DAMAGED),

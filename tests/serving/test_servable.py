@@ -174,7 +174,7 @@ def test_tflite(exported, functions, unit_pictures):
     expected = functions["serving_default"](tf.constant(images))
     outputs = one(images=images)
     assert set(outputs) == set(expected) - {"error"} and outputs["ok"].all()
-    assert_close({**expected, **outputs}, expected)
+    assert_close(outputs, {name: expected[name] for name in set(outputs) - {"ok"}})
     refused = one(images=images * 255)
     assert not refused["ok"].any() and not refused["embedding"].any()
 
