@@ -7,7 +7,6 @@ from sit_keras.config.presets import run_config
 from sit_keras.runs.files import write_text
 from sit_keras.runs.folder import folder_name, run_name
 from sit_keras.runs.log import last_losses, read_log
-from sit_keras.runs.results import finished_results
 
 
 def test_a_log_line_that_was_cut_off_is_left_out(tmp_path):
@@ -47,11 +46,3 @@ def test_the_name_of_a_run_has_no_sign_that_is_taken_for_a_pattern(dataset, name
 def test_names_of_long_paths_fit_a_file_system_and_differ():
     names = {folder_name(f"folder:{'ü' * 300}/{last}") for last in "ab"}
     assert len(names) == 2 and all(len(name.encode()) < 150 for name in names)
-
-
-def test_broken_results_are_named(tmp_path):
-    assert finished_results(tmp_path) is None
-    for text in ("", "{}", "[1]", '{"steps": '):
-        (tmp_path / "results.json").write_text(text)
-        with pytest.raises(ValueError, match="results.json is broken: put back a copy, or remove"):
-            finished_results(tmp_path)
