@@ -168,6 +168,8 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
                 "jpeg_scan_pixels": limits.MAX_JPEG_SCAN_PIXELS,
                 "jpeg_segments": limits.MAX_JPEG_SEGMENTS,
                 "png_pixels": limits.MAX_PNG_PIXELS,
+                "png_data_bytes": limits.MAX_PNG_DATA,
+                "png_unpacked_bytes": limits.MAX_PNG_UNPACKED,
                 "png_chunks": limits.MAX_PNG_CHUNKS,
             },
         },

@@ -16,7 +16,9 @@ from sit_keras.serving.limits import (
     MAX_IMAGES,
     MAX_JPEG_PIXELS,
     MAX_JPEG_SAMPLES,
+    MAX_PNG_DATA,
     MAX_PNG_PIXELS,
+    MAX_PNG_UNPACKED,
 )
 
 # Files of one request at a time.
@@ -29,7 +31,7 @@ FOREIGN = "neither JPEG nor PNG"
 TOO_LONG = f"too long: at most {MAX_BYTES} bytes"
 TOO_LARGE = (
     f"too large: at most {MAX_JPEG_PIXELS} pixels of a JPEG ({MAX_JPEG_SAMPLES // 4} in CMYK), "
-    f"{MAX_PNG_PIXELS} of a PNG"
+    f"{MAX_PNG_PIXELS} of a PNG (fewer of 16 bits)"
 )
 
 
@@ -113,22 +115,30 @@ def _decode_png(file, enough, refuse):
     header = png_chunks.png_header(file)
 
     def walk():
-        image, whole, too_many = png_chunks.image_chunks(file, header)
+        parts = png_chunks.image_chunks(file)
+
+        def unpack():
+            too_much = png_chunks.goes_on_behind_the_image(parts.data, header.most_data)
+            return tf.cond(too_much, refuse(DAMAGED), accept)
 
         def accept():
-            pixels = _square(tf.io.decode_png(image, channels=4))
+            pixels = _square(tf.io.decode_png(parts.file, channels=4))
             # Only a file that is transparent pays for a whole image of floats.
             solid = tf.reduce_min(pixels[..., 3]) == 255
             pixels = tf.cond(solid, lambda: pixels[..., :3], lambda: _over_white(pixels))
             return _reduce(pixels, enough), tf.constant("")
 
+        too_long = tf.strings.length(parts.data) > MAX_PNG_DATA
         reasons = [
-            (too_many, refuse(png_chunks.TOO_MANY_CHUNKS)),
-            (~whole, refuse(DAMAGED)),
+            (parts.has_too_many, refuse(png_chunks.TOO_MANY_CHUNKS)),
+            (~parts.is_whole, refuse(DAMAGED)),
+            (too_long, refuse(png_chunks.TOO_MUCH_DATA)),
         ]
-        return tf.case(reasons, default=accept)
+        return tf.case(reasons, default=unpack)
 
-    too_large = header.width * header.height > MAX_PNG_PIXELS
+    too_large = (header.width * header.height > MAX_PNG_PIXELS) | (
+        header.most_data > MAX_PNG_UNPACKED
+    )
     return tf.case(
         [(~header.comes_first, refuse(DAMAGED)), (too_large, refuse(TOO_LARGE))], default=walk
     )

@@ -1,8 +1,7 @@
 """The most that a served model takes. Standard library only.
 
 One file within these limits costs at most 200 MiB and 2 seconds of one core, and
-benchmarks/hostile_files.py measures the worst of each kind. One kind is an exception in time: see
-"Broken files" in docs/serving.md.
+benchmarks/hostile_files.py measures the worst of each kind.
 """
 
 # Images or files of one request. A server that puts requests together must stay below it.
@@ -15,6 +14,10 @@ MAX_BYTES = 32 << 20
 MAX_JPEG_PIXELS = 4096 * 3072
 MAX_JPEG_SAMPLES = 3 * MAX_JPEG_PIXELS  # pixels times components: three quarters for CMYK
 MAX_PNG_PIXELS = 2048 * 2048
+# The data of a PNG are unpacked several times to see where the image ends in them. These are their
+# bytes, packed and unpacked: four for each pixel, so that images of 16 bits have fewer pixels.
+MAX_PNG_DATA = 5 << 20
+MAX_PNG_UNPACKED = 20 << 20
 
 # Every scan of a JPEG goes over all its pixels once more, for a few bytes; photos have 1 to 12.
 MAX_JPEG_SCANS = 256

@@ -16,7 +16,11 @@ from sit_keras.serving import limits
 # Of one request; the second is for large files.
 BATCH, BATCH_BYTES = 32, 32 << 20
 
-_MOST_PIXELS = {"JPEG": limits.MAX_JPEG_PIXELS, "PNG": limits.MAX_PNG_PIXELS}
+# By the format of a file: bytes, pixels, and pixels times channels.
+_MOST = {
+    "JPEG": (limits.MAX_BYTES, limits.MAX_JPEG_PIXELS, limits.MAX_JPEG_SAMPLES),
+    "PNG": (limits.MAX_PNG_DATA, limits.MAX_PNG_PIXELS, 4 * limits.MAX_PNG_PIXELS),
+}
 _ORIENTATION = 0x0112
 
 Item = typing.TypeVar("Item")
@@ -79,15 +83,16 @@ def _as_it_is(path) -> bytes | None:
         if not _is_served(file):
             return None
         file.seek(0)
-        data = file.read(limits.MAX_BYTES + 1)
-    return data if len(data) <= limits.MAX_BYTES else None
+        return file.read(limits.MAX_BYTES)
 
 
 def _is_served(file) -> bool:
     """Whether a file is upright, and of a format, size and depth that a server decodes."""
     try:
         with Image.open(file) as image:
-            fits = image.width * image.height <= _MOST_PIXELS.get(image.format, 0)
+            pixels = image.width * image.height
+            sizes = os.fstat(file.fileno()).st_size, pixels, pixels * len(image.getbands())
+            fits = all(size <= most for size, most in zip(sizes, _MOST[image.format], strict=True))
             return fits and not image.mode.startswith("I") and _is_upright(image)
     except Exception:  # `read_image` may know it, or says what is wrong
         return False
@@ -103,6 +108,11 @@ def _is_upright(image) -> bool:
 def _converted(path, value_range) -> bytes:
     image = Image.fromarray(read_image(path, 1024, value_range))
     image.thumbnail((2048, 2048))
+    data = _encoded(image, "PNG")
+    return data if len(data) <= limits.MAX_PNG_DATA else _encoded(image, "JPEG")
+
+
+def _encoded(image, kind) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, kind, quality=95, subsampling=0)
     return buffer.getvalue()

@@ -216,6 +216,21 @@ def with_exif(kind, exif):
     return data[:33] + length + chunk + check + data[33:]  # behind the header
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "size"),
+    [("noise.png", "RGB", (1500, 1400)), ("print.jpg", "CMYK", (3300, 3000))],
+)
+def test_an_image_that_a_server_would_refuse_for_its_size_is_made_smaller(
+    tmp_path, random, name, mode, size
+):
+    shape = (size[1], size[0], len(mode))
+    pixels = random.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(tmp_path / name, quality=10)
+    with Image.open(io.BytesIO(uploads.image_bytes(tmp_path / name))) as sent:
+        assert (sent.format, sent.mode) == ("JPEG", "RGB")  # noise is too long as a PNG
+        assert 1024 <= min(sent.size) <= 2048
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize(
     "exif",

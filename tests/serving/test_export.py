@@ -63,7 +63,8 @@ def test_the_contract_states_the_preprocessing_in_numbers(exported):
     limits = preprocessing.pop("limits")
     assert set(limits) == {
         "images", "image_pixels", "bytes", "jpeg_pixels", "jpeg_samples", "jpeg_scans",
-        "jpeg_scan_pixels", "jpeg_segments", "png_pixels", "png_chunks",
+        "jpeg_scan_pixels", "jpeg_segments", "png_pixels", "png_data_bytes", "png_unpacked_bytes",
+        "png_chunks",
     }  # fmt: skip
     sentences = [preprocessing.pop("input"), *preprocessing.pop("steps")]
     assert all(isinstance(sentence, str) for sentence in sentences)

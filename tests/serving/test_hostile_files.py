@@ -23,7 +23,7 @@ from sit_keras.serving.jpeg_scans import (
     has_too_many_scans,
     jpeg_header,
 )
-from sit_keras.serving.png_chunks import TOO_MANY_CHUNKS, image_chunks, png_header
+from sit_keras.serving.png_chunks import TOO_MANY_CHUNKS, TOO_MUCH_DATA, image_chunks
 
 SIZE = 8
 CENTRE = ImagePreprocessing((SIZE, SIZE, 3), crop=1.0).centre
@@ -58,7 +58,7 @@ def kept():
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     def function(file):
-        return image_chunks(file, png_header(file))[0]
+        return image_chunks(file).file
 
     return lambda file: function(tf.constant(file)).numpy()
 
@@ -113,7 +113,7 @@ def test_what_is_dropped_would_not_change_a_pixel(decode, hostile, photo, kind, 
 
 
 def test_png_files_that_are_refused(decode, hostile, photo):
-    chunk, small = hostile.chunk, hostile.SMALL
+    chunk, small, long = hostile.chunk, hostile.SMALL, hostile.zeros(64)
     plain = encode(photo, "PNG")
     endless = plain[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt" + plain[33:]
     negative = plain[:33] + struct.pack(">I", 2**32 - 5) + b"tEXt" + plain[33:]
@@ -124,7 +124,12 @@ def test_png_files_that_are_refused(decode, hostile, photo):
         (hostile.png(8, 8, small, chunk(b"PLTE", bytes(768)) * 50), DAMAGED),
         (hostile.png(8, 8, small, chunk(b"ABCD")), DAMAGED),  # it must be understood, and is not
         (hostile.png(8, 8, hostile.zeros(128)), DAMAGED),  # packed, more than the pixels unpacked
+        # A thousandfold of the data follows the last row, in the same chunk or in another one.
+        (hostile.png(1024, 1024, long), DAMAGED),
+        (hostile.png(1024, 1024, long[:99], after=chunk(b"IDAT", long[99:])), DAMAGED),
+        (hostile.png(2048, 2048, bytes(limits.MAX_PNG_DATA + 1)), TOO_MUCH_DATA),
         (hostile.png(13_000, 13_000, small), TOO_LARGE),
+        (hostile.png(2048, 1200, small, depth=16), TOO_LARGE),
         (endless, DAMAGED),
         (negative, DAMAGED),
         (plain[:33], DAMAGED),
