@@ -1,6 +1,7 @@
 """Optional packages: which extra of this package installs them. Standard library only."""
 
 import importlib
+import importlib.util
 import types
 
 # By the name that is imported: the name that is installed, and the extra that has it.
@@ -44,6 +45,14 @@ def import_package(module: str) -> types.ModuleType:
         raise MissingPackage(
             f"{EXTRAS[missing][0]} is not installed: {install(missing)}"
         ) from error
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package of `EXTRAS` can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # some ways to hide a package raise it
+        return False
 
 
 def install(package: str) -> str:

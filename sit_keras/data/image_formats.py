@@ -1,14 +1,13 @@
 """Which image files are read, by the ends of their names, and which are not and why."""
 
 import functools
-import importlib.util
 
 from PIL import features
 
-from sit_keras.config.extras import import_package, install
+from sit_keras.config.extras import import_package, install, is_installed
 
 HAS_AVIF = bool(features.check("avif"))
-HAS_HEIF = importlib.util.find_spec("pi_heif") is not None
+HAS_HEIF = is_installed("pi_heif")
 _HEIF = (".heic", ".heif", ".hif")
 
 # In small letters. What a file is, its contents decide among the formats below.
