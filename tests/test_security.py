@@ -13,7 +13,7 @@ ALLOWED = {
     ("serving/by_rest.py", "urllib"): "sends images to the server that the user names",
     ("serving/by_rest.py", "http"): "names the errors of that",
     ("serving/address.py", "urllib"): "takes the address of that server apart",
-    ("config/extras.py", "importlib"): "imports optional packages, or looks for them, by names that stand in the code",
+    ("config/extras.py", "importlib"): "imports optional packages, by names that stand in the code",
     ("cli/main.py", "importlib"): "imports the command of a verb, one of a fixed list",
     ("workflows/doctor.py", "importlib"): "looks whether packages are installed",
     ("__init__.py", "importlib"): "imports a public name when it is first used, of a fixed list",
