@@ -198,7 +198,8 @@ def _oracle(search, config, space, trials):
 def _results(tuner: PretrainTuner) -> dict:
     """Returns the scores of all trials as plain values, and plots them."""
     rows = []
-    for trial in tuner.oracle.trials.values():
+    # KerasTuner itself puts a trial that was interrupted behind the others.
+    for trial in sorted(tuner.oracle.trials.values(), key=lambda trial: trial.trial_id):
         error = (trial.message or "").strip().splitlines()
         rows.append(
             {

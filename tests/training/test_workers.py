@@ -104,7 +104,7 @@ def test_all_workers_stop_after_the_same_step_where_one_is_told_to(tmp_path):
     steps = [error.split("saved after step ")[1].split(".")[0] for error in errors]
     assert steps[0] == steps[1]
     assert "Stopped by another worker" in errors[0] and "Stopped by SIGTERM" in errors[1]
-    assert (tmp_path / "run" / "checkpoints" / f"ckpt-{steps[0]}.index").exists()
+    assert (tmp_path / "run" / "checkpoints" / f"ckpt-{steps[0]}.npz").exists()
 
 
 @pytest.mark.parametrize(
