@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sit_keras.config.files import remove_unfinished
 from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import strategy
@@ -114,6 +115,9 @@ class ReconstructionSheets(keras.callbacks.Callback):
         self._folder = pathlib.Path(folder)
         self._log = log
         self._every = every
+
+    def on_train_begin(self, logs=None):
+        remove_unfinished(self._folder)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
