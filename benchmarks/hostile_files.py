@@ -5,7 +5,7 @@ python benchmarks/hostile_files.py [exports/NAME/1]
 Each kind is made here and sent alone to `serving_bytes`, each in a process of its own that has
 loaded the model and decoded a small file of either format. Without an argument, a small encoder of
 224 x 224 pixels is exported. Exits with 1 if a file costs more than `sit_keras/serving/limits.py`
-states. It takes 90 seconds.
+states. It takes two minutes.
 """
 
 import functools
