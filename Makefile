@@ -13,7 +13,7 @@ test:  ## every test
 	$(PYTEST)
 
 test-fast: TEST_TIMEOUT = 300
-test-fast:  ## what takes seconds: about four minutes in all, on two cores
+test-fast:  ## what takes seconds: seven to eight minutes in all, on two cores
 	$(PYTEST) -m "not slow"
 
 # With TIME_BUDGET=SECONDS no further test is started once that time is spent.
