@@ -37,8 +37,9 @@ def shown_dataset(name: str) -> str:
 
 
 def shown_settings(settings: dict) -> dict:
-    """Returns plain settings of a run, whose data set and first encoder are shown so."""
-    shown = {"dataset": shown_dataset, "initial_encoder": shown_path}
+    """Returns plain values about a run, among which data sets, files and folders are shown so."""
+    paths = dict.fromkeys(("initial_encoder", "run", "classifier"), shown_path)
+    shown = {"dataset": shown_dataset, **paths}
     return {
         name: shown[name](value) if name in shown and value is not None else value
         for name, value in settings.items()

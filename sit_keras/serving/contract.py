@@ -16,7 +16,7 @@ from sit_keras.models.classifier import ClassifierHead, SiTImageClassifier
 from sit_keras.models.heads import HEADS
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.runs.folder import versions
-from sit_keras.runs.shown_names import shown_dataset, shown_path
+from sit_keras.runs.shown_names import shown_settings
 from sit_keras.serving import limits
 
 
@@ -109,15 +109,6 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
     return outputs
 
 
-def _shown(source):
-    """What is known of the run, without the folders above the working folder."""
-    shown = {"run": shown_path, "classifier": shown_path, "dataset": shown_dataset}
-    return {
-        name: shown[name](value) if name in shown and value is not None else value
-        for name, value in source.items()
-    }
-
-
 def _encoded(pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -140,7 +131,7 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
     preprocessing = parts.encoder.preprocessing
     functions = {name: f.get_concrete_function() for name, f in signatures.items()}
     return {
-        "source": _shown(parts.source),
+        "source": shown_settings(parts.source),
         "versions": versions(),
         "model": json.loads(json.dumps(parts.encoder.get_config())),
         "weights": "float16" if half else "float32",
