@@ -1,0 +1,1 @@
+"""Measures this project side by side with others: `python -m benchmarks`."""

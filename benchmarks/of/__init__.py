@@ -1,0 +1,1 @@
+"""The figures that `python -m benchmarks` measures, one module each."""
