@@ -36,6 +36,7 @@ from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerpr
 from sit_keras.runs.files import full_disk_explained, write_json
 from sit_keras.runs.log import forget_later_epochs
 from sit_keras.training.checkpoint import Checkpoints
+from sit_keras.training.fused import fuse
 from sit_keras.training.guards import NonFiniteLoss
 from sit_keras.training.replicas import fold_in_replica
 from sit_keras.training.strategy import make_strategy
@@ -177,6 +178,7 @@ def _build(encoder, num_classes, config, num_heads):
     """Returns an encoder, its heads, and both as one model from images to logits (B, G, T, K)."""
     body = encoder.clone(drop_path_rate=config.drop_path_rate, seed=config.seed, dtype=None)
     body.noise.fold = fold_in_replica
+    fuse(body)
     heads = [
         ClassifierHead(num_classes, config.hidden_dim, name=f"head_{i}") for i in range(num_heads)
     ]

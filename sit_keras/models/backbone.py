@@ -12,7 +12,7 @@ import keras
 from sit_keras.config.network import check_network
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.models import loading, saving
-from sit_keras.models.layers import EncoderBlock, PatchEmbedding, PrefixTokens
+from sit_keras.models.layers import EncoderBlock, LayerNormalization, PatchEmbedding, PrefixTokens
 from sit_keras.models.stochastic_depth import BranchNoise
 
 
@@ -110,7 +110,7 @@ class SiTBackbone(keras.Model):
             )
             for i, rate in enumerate(rates)
         ]
-        norm = keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, dtype=dtype, name="norm")
+        norm = LayerNormalization(epsilon=layer_norm_epsilon, dtype=dtype, name="norm")
 
         # === Functional graph ===
         images = keras.Input(image_shape, name="images")
@@ -141,6 +141,19 @@ class SiTBackbone(keras.Model):
         self.seed = seed
         self.noise = noise
         self._arguments = arguments
+
+    def train_with(self, gelu: typing.Callable, layer_norm: typing.Callable) -> None:
+        """Sets the functions that compute GELU and layer normalisation in training.
+
+        Args:
+            gelu: a function like `sit_keras.models.layers.exact_gelu`.
+            layer_norm: a function like `sit_keras.models.layers.layer_norm`.
+        """
+        for layer in self._flatten_layers():
+            if isinstance(layer, EncoderBlock):
+                layer.gelu_in_training = gelu
+            elif isinstance(layer, LayerNormalization):
+                layer.function_in_training = layer_norm
 
     @property
     def grid(self) -> tuple[int, int]:

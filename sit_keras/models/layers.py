@@ -169,6 +169,27 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
+def exact_gelu(x):
+    """Computes x Phi(x), with the normal distribution function Phi."""
+    return ops.gelu(x, approximate=False)
+
+
+def layer_norm(x, gamma, beta, epsilon: float):
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts it."""
+    return ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
+
+
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Layer normalisation of the last axis."""
+
+    # A trainer may set a faster way to the same values, see `SiTBackbone.train_with`.
+    function_in_training = staticmethod(layer_norm)
+
+    def call(self, x, training=False):
+        function = self.function_in_training if training else layer_norm
+        return ops.cast(function(x, self.gamma, self.beta, self.epsilon), self.compute_dtype)
+
+
 @keras.saving.register_keras_serializable(package="sit_keras")
 class EncoderBlock(keras.layers.Layer):
     """A pre-norm transformer block: attention, then an MLP with exact GELU, both residual.
@@ -186,6 +207,9 @@ class EncoderBlock(keras.layers.Layer):
     Returns:
         (B, T, D).
     """
+
+    # As `function_in_training` of `LayerNormalization`.
+    gelu_in_training = staticmethod(exact_gelu)
 
     def __init__(
         self,
@@ -207,7 +231,7 @@ class EncoderBlock(keras.layers.Layer):
         width = input_shape[-1]
 
         def norm(name):
-            return keras.layers.LayerNormalization(
+            return LayerNormalization(
                 epsilon=self.layer_norm_epsilon, name=name, dtype=self.dtype_policy
             )
 
@@ -235,8 +259,10 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, x, training=False):
-        x = x + self.drop_path(self.attention(self.attention_norm(x)), training=training)
-        hidden = ops.gelu(self.mlp_in(self.mlp_norm(x)), approximate=False)  # (B, T, mlp_dim)
+        attended = self.attention(self.attention_norm(x, training=training))
+        x = x + self.drop_path(attended, training=training)
+        gelu = self.gelu_in_training if training else exact_gelu
+        hidden = gelu(self.mlp_in(self.mlp_norm(x, training=training)))  # (B, T, mlp_dim)
         return x + self.drop_path(self.mlp_out(hidden), training=training)
 
     def compute_output_shape(self, input_shape):

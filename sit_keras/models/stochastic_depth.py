@@ -49,7 +49,7 @@ class DropPath(keras.layers.Layer):
         keep = 1.0 - self.rate
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
         mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
-        return x * ops.cast(mask, x.dtype) / keep
+        return x * (ops.cast(mask, x.dtype) / keep)  # one pass over x
 
     def compute_output_shape(self, input_shape):
         return input_shape

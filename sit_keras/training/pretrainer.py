@@ -20,6 +20,7 @@ from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.weighting import build_weighting
 from sit_keras.training import replicas
 from sit_keras.training.first_batch import TrainsOnImages
+from sit_keras.training.fused import fuse
 from sit_keras.training.micro_batches import (
     check_parts,
     divides,
@@ -186,8 +187,8 @@ class SiTPretrainer(TrainsOnImages):
                 5e-4 and a decay of 0.05, from which biases, norms, tokens and positions are left
                 out.
             **kwargs: `jit_compile`, `run_eagerly`, `steps_per_execution` and `auto_scale_loss` of
-                `keras.Model.compile`. `jit_compile=False` also keeps the making of views from
-                being compiled.
+                `keras.Model.compile`. `jit_compile=False` also keeps the making of views, GELU
+                and layer normalisation from being compiled.
 
         Raises:
             ValueError: for losses or metrics, which the pretext tasks bring along.
@@ -203,10 +204,12 @@ class SiTPretrainer(TrainsOnImages):
         if optimizer == "auto":
             optimizer = SiTAdamW(5e-4)
         super().compile(optimizer=optimizer, **kwargs)
-        # Keras' "auto" stands for False on a CPU, where the views gain most from XLA.
+        # Keras' "auto" stands for False on a CPU, where the whole step gains nothing from XLA, but
+        # what has no matrix products gains most.
         compiled = kwargs.get("jit_compile", "auto") is not False
         channels = self.backbone.image_shape[-1]
         self._view_makers = view_makers(self.two_views, channels, compiled)
+        fuse(self.backbone, compiled)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
