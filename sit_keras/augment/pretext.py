@@ -64,7 +64,7 @@ class TwoViews:
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     seed: int = 0
 
-    def __call__(self, images, step, first=0) -> dict:
+    def __call__(self, images, step, first=0, each=lambda stage: stage) -> dict:
         """Returns the views of a batch.
 
         Args:
@@ -72,6 +72,9 @@ class TwoViews:
                 (B, 2, S, S, C) uint8, made by `crop_one`.
             step: int or scalar integer tensor.
             first: int or scalar integer tensor. Position of the first image in the global batch.
+            each: a function that is given each stage (`crop`, `color`, `rotate` and `corrupt`) and
+                returns the one to call, for example compiled. XLA gets them one by one because,
+                given all of them, it computes a cheap stage again for every use of its result.
 
         Returns:
             A dict: `corrupted` and `clean` (B, 2, S, S, C) float32 normalised, `rotation` (B, 2)
@@ -81,8 +84,16 @@ class TwoViews:
         if len(images.shape) == 5:
             crops = operations.unit_pixels(images)
         else:
-            crops = self.crop(images, step, positions)
-        return self.finish(crops, step, positions)
+            crops = each(self.crop)(images, step, positions)
+        shape = ops.shape(crops)
+        colored, rotation = each(self.color)(crops, step, positions)
+        clean = each(operations.rotate)(colored, rotation)
+        corrupted = each(self.corrupt)(clean, step, positions)
+        return {
+            "corrupted": ops.reshape(corrupted, shape),
+            "clean": ops.reshape(clean, shape),
+            "rotation": ops.reshape(rotation, (shape[0], NUM_VIEWS)),
+        }
 
     def crop(self, images, step, positions):
         """Cuts random boxes out of images, mirrors some, and resizes them.
@@ -109,24 +120,23 @@ class TwoViews:
         crops = self.crop(image[None], step, ops.reshape(ops.cast(position, "int32"), (1,)))[0]
         return ops.cast(ops.round(crops * 255.0), "uint8")
 
-    def finish(self, crops, step, positions) -> dict:
-        """Jitters, normalises, rotates and corrupts crops (B, 2, S, S, C) in [0, 1].
+    def color(self, crops, step, positions):
+        """Jitters the colours of crops, normalises them, and draws how far they will be turned.
 
-        Args and results are those of `__call__` and `crop`.
+        Args:
+            crops: (B, 2, S, S, C) float32 in [0, 1].
+            step, positions: as for `crop`.
+
+        Returns:
+            The views (M, S, S, C) float32, normalised, and their quarter turns (M,) int32.
         """
         shape = ops.shape(crops)
         x = ops.reshape(crops, (shape[0] * NUM_VIEWS, *shape[2:]))  # (M, S, S, C)
         uniforms = self._uniforms(step, _APPEARANCE, positions, APPEARANCE_NUMBERS)  # (M, n)
-        rotation = sampling.quarter_turns(uniforms[:, 0])
         if shape[-1] == 3:
             x = operations.color_jitter(x, *sampling.jitter(uniforms[:, 1:], self.views))
         x = operations.normalize(x, self.preprocessing.mean, self.preprocessing.std)
-        clean = operations.rotate(x, rotation)
-        return {
-            "corrupted": ops.reshape(self.corrupt(clean, step, positions), shape),
-            "clean": ops.reshape(clean, shape),
-            "rotation": ops.reshape(rotation, (shape[0], NUM_VIEWS)),
-        }
+        return x, sampling.quarter_turns(uniforms[:, 0])
 
     def corrupt(self, clean, step, positions):
         """Corrupts views in the paper's order: grey, blur, (colour,) drop, replace.

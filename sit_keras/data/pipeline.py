@@ -4,6 +4,7 @@ Shapes: B batch, b a device's share of it, S side, H W C image.
 """
 
 import dataclasses
+import functools
 import os
 import typing
 
@@ -99,9 +100,15 @@ def step_views(
         A dataset of the dicts of `TwoViews`.
     """
     parts = step_parts(images, two_views, batch_size, start_step, end_step, shuffle, shard)
-    make = tf.function(two_views, jit_compile=True, autograph=False)
+    make = compiled_views(two_views)
     views = map_plainly(parts, lambda step, first, items: make(items, step, first))
     return views.prefetch(tf.data.AUTOTUNE)
+
+
+def compiled_views(two_views: TwoViews) -> typing.Callable:
+    """Returns a function like `two_views`, whose stages are compiled with XLA one by one."""
+    compiled = functools.cache(lambda stage: tf.function(stage, jit_compile=True, autograph=False))
+    return functools.partial(two_views, each=compiled)
 
 
 def step_parts(

@@ -5,6 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.data.pipeline import compiled_views
 from sit_keras.models.preprocessing import match_channels
 from sit_keras.training import replicas
 
@@ -30,7 +31,9 @@ class ViewMaker:
 
     def __init__(self, two_views: TwoViews, num_channels: int, compiled: bool):
         self._num_channels = num_channels
-        self._make = tf.function(two_views, jit_compile=compiled, autograph=False)
+        self._make = (
+            compiled_views(two_views) if compiled else tf.function(two_views, autograph=False)
+        )
 
     def __call__(self, data, step: tf.Tensor) -> dict[str, tf.Tensor]:
         images = data[0] if isinstance(data, tuple | list) else data
