@@ -23,4 +23,4 @@ def case(name: str) -> RunConfig:
     `digits` 3 blocks of width 64 on 18 tokens, where the time between the operations counts.
     """
     preset, changes, batch_size = _CASES[name]
-    return run_config(preset, changes, batch_size=batch_size)
+    return run_config(preset, changes, batch_size=batch_size, holdout=0.0)

@@ -119,7 +119,7 @@ def _tensorflow(config, network):
             total = weighting(losses)
         return total, tape.gradient(total, [variable.value for variable in variables])
 
-    return repeated(lambda: loss_and_gradients(views), TIMES, gflop=step_gflop(config))
+    return repeated(lambda: loss_and_gradients(views)[0].numpy(), TIMES, gflop=step_gflop(config))
 
 
 def _views(config):
