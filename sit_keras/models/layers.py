@@ -187,6 +187,8 @@ class EncoderBlock(keras.layers.Layer):
         (B, T, D).
     """
 
+    remat = False  # see `SiTBackbone`
+
     def __init__(
         self,
         num_heads: int,
@@ -235,9 +237,15 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, x, training=False):
-        x = x + self.drop_path(self.attention(self.attention_norm(x)), training=training)
-        hidden = ops.gelu(self.mlp_in(self.mlp_norm(x)), approximate=False)  # (B, T, mlp_dim)
-        return x + self.drop_path(self.mlp_out(hidden), training=training)
+        # Drawn out here, so that both passes of `remat` drop the same paths.
+        first, second = (self.drop_path.draw(x) if training else None for _ in range(2))
+
+        def residual(x):
+            x = x + self.drop_path.drop(self.attention(self.attention_norm(x)), first)
+            hidden = ops.gelu(self.mlp_in(self.mlp_norm(x)), approximate=False)  # (B, T, mlp_dim)
+            return x + self.drop_path.drop(self.mlp_out(hidden), second)
+
+        return keras.remat(residual)(x) if self.remat else residual(x)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -44,12 +44,18 @@ class DropPath(keras.layers.Layer):
         self.seed, self.seed_generator = seed_and_generator(seed)
 
     def call(self, x, training=False):
-        if not training or self.rate == 0:
-            return x
-        keep = 1.0 - self.rate
+        return self.drop(x, self.draw(x) if training else None)
+
+    def draw(self, x):
+        """Draws which samples of (B, ...) are kept: (B, 1, ...) bool, None where all of them are."""
+        if self.rate == 0:
+            return None
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
-        return x * ops.cast(mask, x.dtype) / keep
+        return keras.random.uniform(shape, seed=self.seed_generator) < 1.0 - self.rate
+
+    def drop(self, x, kept):
+        """Returns the samples that are `kept`, rescaled, and zeros for the others."""
+        return x if kept is None else x * ops.cast(kept, x.dtype) / (1.0 - self.rate)
 
     def compute_output_shape(self, input_shape):
         return input_shape
