@@ -59,7 +59,13 @@ def main() -> None:
         print(report.table(found[name]), flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        results = {"date": date, "machine": machine, "device": options.device, "rounds": rounds, "left_out": said}
+        results = {
+            "date": date,
+            "machine": machine,
+            "device": options.device,
+            "rounds": rounds,
+            "left_out": said,
+        }
         results["figures"] = found
         (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1))
         (options.out / "benchmarks.md").write_text(report.page(results, figures.title))

@@ -58,7 +58,7 @@ def main():
     for name, dataset in datasets.items():
         tensors = [t for t in held(dataset) if t.dtype not in (tf.resource, tf.variant)]
         large = [t for t in tensors if t.dtype == tf.string or t.dtype.size * tf.size(t) > LARGE]
-        found[name] = sorted({tensor.device.rsplit(":", 2)[1:][1] for tensor in large})
+        found[name] = sorted({tensor.device[-1] for tensor in large})
     print(json.dumps(found))
 
 
