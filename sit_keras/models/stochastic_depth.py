@@ -47,7 +47,7 @@ class DropPath(keras.layers.Layer):
         return self.drop(x, self.draw(x) if training else None)
 
     def draw(self, x):
-        """Draws which samples of (B, ...) are kept: (B, 1, ...) bool, None where all of them are."""
+        """Draws which samples of (B, ...) to keep: (B, 1, ...) bool, or None for all of them."""
         if self.rate == 0:
             return None
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)

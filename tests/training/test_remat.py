@@ -32,9 +32,10 @@ def test_three_steps_end_in_the_same_weights_and_drop_the_same_paths(random, set
     plain, remat = new_model(False, **settings), new_model(True, **settings)
     remat.set_weights(plain.get_weights())
     images = a_batch(random)
+    steps = [tf.function(model.train_step, autograph=False) for model in (plain, remat)]
     drawn = [plain.backbone.noise.state.numpy()]
     for _ in range(3):
-        logs = [tf.function(model.train_step)(images) for model in (plain, remat)]
+        logs = [step(images) for step in steps]
         for name, value in logs[0].items():
             assert float(logs[1][name]) == pytest.approx(float(value), rel=1e-6), name
         drawn.append(plain.backbone.noise.state.numpy())
@@ -46,7 +47,7 @@ def test_three_steps_end_in_the_same_weights_and_drop_the_same_paths(random, set
 
 def num_products(model, images):
     """Counts the matrix products in the graph of a step."""
-    graph = tf.function(model.train_step).get_concrete_function(images).graph
+    graph = tf.function(model.train_step, autograph=False).get_concrete_function(images).graph
     operations = [operation.type for operation in graph.get_operations()]
     return sum("MatMul" in name or name == "Einsum" for name in operations)
 
@@ -54,9 +55,7 @@ def num_products(model, images):
 def test_every_block_is_computed_once_more(random):
     images = a_batch(random)
     plain, remat = (num_products(new_model(remat), images) for remat in (False, True))
-    products = (
-        6  # of a block: queries, keys and values; weights; values; projection; two of the MLP
-    )
+    products = 6  # of a block: qkv, weights, values, projection, and two of the MLP
     assert remat - plain == products * NETWORK["num_layers"]
 
 
