@@ -30,6 +30,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, default="results/benchmarks", help="folder of the results"
     )
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], default="cpu", help="what contenders run on (cpu)"
+    )
     options = parser.parse_args()
     wanted = options.figures or names
     unknown = sorted(set(wanted) - set(names))
@@ -51,12 +54,18 @@ def main() -> None:
         contenders = figures.load(name).contenders(options.quick)
         if options.case and name != "matrix_rate":
             contenders = [c for c in contenders if options.case in c.case]
-        rows = take_turns(contenders, rounds, say)
+        rows = take_turns(contenders, rounds, say, options.device)
         found[name] = report.compared(rows, found.get("matrix_rate", {}))
         print(report.table(found[name]), flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        results = {"date": date, "machine": machine, "rounds": rounds, "left_out": said}
+        results = {
+            "date": date,
+            "machine": machine,
+            "device": options.device,
+            "rounds": rounds,
+            "left_out": said,
+        }
         results["figures"] = found
         (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1))
         (options.out / "benchmarks.md").write_text(report.page(results, figures.title))

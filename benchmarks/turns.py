@@ -60,6 +60,7 @@ def take_turns(
     contenders: typing.Sequence[Contender],
     rounds: int,
     say: typing.Callable[[str], None] = print,
+    device: str = "cpu",
 ) -> list[Row]:
     """Measures the contenders of each case in turns.
 
@@ -67,6 +68,7 @@ def take_turns(
         contenders: of one figure, grouped by case.
         rounds: int. How often each of them is measured.
         say: receives a line for each contender that is left out or that fails.
+        device: str. `cpu` hides the GPUs from contenders, `gpu` lets them use the first one.
 
     Returns:
         A row for each contender that was measured.
@@ -78,7 +80,7 @@ def take_turns(
             if contender.missing:
                 say(f"{case}: {contender.name} left out: not installed: {contender.missing}.")
             else:
-                players.append(_Player(contender))
+                players.append(_Player(contender, device))
         try:
             for _ in range(rounds):
                 for player in players:
@@ -97,8 +99,9 @@ def take_turns(
 class _Player:
     """The process of a contender. It idles while others measure."""
 
-    def __init__(self, contender):
+    def __init__(self, contender, device):
         self.contender = contender
+        self._device = device
         self.failure = None
         self._process = None
         self._errors = tempfile.TemporaryFile("w+")
@@ -140,7 +143,9 @@ class _Player:
         return Row(self.contender.case, self.contender.name, figures)
 
     def _start(self):
-        settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        settings = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        if self._device == "cpu":
+            settings["CUDA_VISIBLE_DEVICES"] = ""
         return subprocess.Popen(
             [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(self.contender))],
             cwd=ROOT,

@@ -1,7 +1,8 @@
 """Two runs of the same settings on different devices; run in a process of its own.
 
 Usage: python device_runs.py FOLDER. `one` stays on one device. `changing` begins on one device in
-32 micro-batches, is stopped after an epoch, and goes on with two replicas of two micro-batches.
+32 micro-batches, is stopped after an epoch, and goes on with two replicas of two micro-batches
+and remat.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ def main(folder):
         pretrain(CONFIG, folder / "changing", execution=execution, callbacks=[StopAfterAnEpoch()])
     except Stopped:
         pass
-    execution = Execution(strategy="mirrored", micro_batches=2)
+    execution = Execution(strategy="mirrored", micro_batches=2, remat=True)
     pretrain(CONFIG, folder / "changing", execution=execution)
 
 

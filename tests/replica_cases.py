@@ -37,7 +37,7 @@ CASES = {
     "plain": ({}, sgd),
     "scaled and clipped": ({"clip_norm": 0.3}, scaled_sgd),
     "scaled, clipped, in parts": ({"clip_norm": 0.3, "micro_batches": 2}, scaled_sgd),
-    "local": ({"negatives": "local"}, sgd),
+    "local, remat": ({"negatives": "local", "remat": True}, sgd),
 }
 
 

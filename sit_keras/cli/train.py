@@ -12,7 +12,7 @@ from sit_keras.config.serialization import to_dict
 
 # How a run is carried out; it may be continued with other values.
 EXECUTION = (
-    "strategy", "micro_batches", "resume", "on_nan", "on_full_disk", "on_changed_images",
+    "strategy", "micro_batches", "remat", "resume", "on_nan", "on_full_disk", "on_changed_images",
 )  # fmt: skip
 
 
@@ -32,6 +32,12 @@ def define(flags: Flags) -> None:
         1,
         "Parts of a replica's batch that go through the network one after the other: a large "
         "batch with all its negatives in little memory, at the price of one more forward pass.",
+    )
+    flags.switch(
+        "remat",
+        False,
+        "Keep only the input of each block for the backward pass, which computes the rest again: "
+        "less memory at the price of one more forward pass, and the same numbers.",
     )
     flags.switch(
         "resume", True, "Continue an unfinished run; --noresume refuses a folder that holds one."

@@ -12,12 +12,14 @@ STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 class Execution:
     """How a run is executed, which may change whenever it is resumed.
 
-    The strategy and the micro-batches change rounding and which paths are dropped, no more.
+    The strategy and the micro-batches change rounding and which paths are dropped, no more; `remat`
+    changes nothing but time and memory.
 
     Args:
         strategy: str. `one` device; `mirrored` over the GPUs of this machine; `multiworker` over
             those of several; `auto`: mirrored where there are several GPUs.
         micro_batches: int. See `SiTPretrainer`.
+        remat: bool. See `SiTPretrainer`.
         resume: bool. Go on with an unfinished run in the folder; otherwise it is refused.
         on_nan: str. What a loss or gradient that is not finite does: `stop` the run, or `skip`.
             Either way it changes no weight.
@@ -30,6 +32,7 @@ class Execution:
 
     strategy: str = "auto"
     micro_batches: int = 1
+    remat: bool = False
     resume: bool = True
     on_nan: str = "stop"
     on_full_disk: str = "stop"

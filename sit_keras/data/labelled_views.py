@@ -108,7 +108,8 @@ def labelled_views(
     Returns:
         A dataset of pairs: views (B, S, S, 3) and targets (B, K), float32 both.
     """
-    labels, num_classes = tf.constant(images.class_labels()), len(images.class_names)
+    with tf.device("CPU:0"):  # as the images
+        labels, num_classes = tf.constant(images.class_labels()), len(images.class_names)
     rows_of = step_rows(len(images), batch_size, views.seed)
     parts = step_parts(images, views, batch_size, start_step, end_step)
     positions = tf.range(batch_size)

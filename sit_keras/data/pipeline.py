@@ -8,7 +8,6 @@ import functools
 import os
 import typing
 
-import numpy as np
 import tensorflow as tf
 
 from sit_keras.augment.operations import unit_pixels
@@ -200,10 +199,14 @@ def count_steps(num_images: int, batch_size: int) -> int:
 
 
 def _items_tensor(images: ImageSet) -> tf.Tensor:
-    """Returns the pixels, or the paths as bytes: not every path is UTF-8, as strings are here."""
-    if images.in_memory:
-        return tf.constant(images.items)
-    return tf.constant([os.fsencode(path) for path in images.items], tf.string)
+    """Returns the pixels, or the paths as bytes: not every path is UTF-8, as strings are here.
+
+    Pipelines run on the CPU, and a data set would fill the memory of a GPU.
+    """
+    with tf.device("CPU:0"):
+        if images.in_memory:
+            return tf.constant(images.items)
+        return tf.constant([os.fsencode(path) for path in images.items], tf.string)
 
 
 def read_tensor(
@@ -239,7 +242,7 @@ def eval_batches(
     def read(path):
         return read_tensor(path, max(preprocessing.image_shape[:2]), images.value_range)
 
-    dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
+    dataset = tf.data.Dataset.range(len(images))
     items = _items_tensor(images)
     if images.in_memory:
         batches = map_plainly(

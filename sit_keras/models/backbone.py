@@ -47,6 +47,11 @@ class SiTBackbone(keras.Model):
     Raises:
         ValueError: for sizes that do not fit each other.
 
+    Attributes:
+        remat: bool. Whether each block keeps only its input for the backward pass, which computes
+            the rest again (rematerialisation, or gradient checkpointing): less memory for more
+            time, and the same numbers. False unless it is set; it is not saved.
+
     Reference:
         Atito et al. 2021, SiT: Self-supervised vIsion Transformer, arXiv:2104.03602.
 
@@ -149,17 +154,30 @@ class SiTBackbone(keras.Model):
             gelu: a function like `sit_keras.models.layers.exact_gelu`.
             layer_norm: a function like `sit_keras.models.layers.layer_norm`.
         """
-        for layer in self._flatten_layers():
-            if isinstance(layer, EncoderBlock):
-                layer.gelu_in_training = gelu
-            elif isinstance(layer, LayerNormalization):
-                layer.function_in_training = layer_norm
+        for block in self._blocks:
+            block.gelu_in_training = gelu
+            for norm in (block.attention_norm, block.mlp_norm):
+                norm.function_in_training = layer_norm
+        self.get_layer("norm").function_in_training = layer_norm
 
     @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of the patch grid."""
         height, width, _ = self.image_shape
         return height // self.patch_size, width // self.patch_size
+
+    @property
+    def remat(self) -> bool:
+        return self._blocks[0].remat
+
+    @remat.setter
+    def remat(self, remat: bool):
+        for block in self._blocks:
+            block.remat = remat
+
+    @property
+    def _blocks(self):
+        return [self.get_layer(f"block_{i}") for i in range(self.num_layers)]
 
     def get_config(self):
         return {

@@ -210,6 +210,7 @@ class EncoderBlock(keras.layers.Layer):
 
     # As `function_in_training` of `LayerNormalization`.
     gelu_in_training = staticmethod(exact_gelu)
+    remat = False  # see `SiTBackbone`
 
     def __init__(
         self,
@@ -259,11 +260,17 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, x, training=False):
-        attended = self.attention(self.attention_norm(x, training=training))
-        x = x + self.drop_path(attended, training=training)
+        # Drawn out here, so that both passes of `remat` drop the same paths.
+        first, second = (self.drop_path.draw(x) if training else None for _ in range(2))
         gelu = self.gelu_in_training if training else exact_gelu
-        hidden = gelu(self.mlp_in(self.mlp_norm(x, training=training)))  # (B, T, mlp_dim)
-        return x + self.drop_path(self.mlp_out(hidden), training=training)
+
+        def residual(x):
+            attended = self.attention(self.attention_norm(x, training=training))
+            x = x + self.drop_path.drop(attended, first)
+            hidden = gelu(self.mlp_in(self.mlp_norm(x, training=training)))  # (B, T, mlp_dim)
+            return x + self.drop_path.drop(self.mlp_out(hidden), second)
+
+        return keras.remat(residual)(x) if self.remat else residual(x)
 
     def compute_output_shape(self, input_shape):
         return input_shape

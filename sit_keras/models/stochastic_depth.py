@@ -44,12 +44,20 @@ class DropPath(keras.layers.Layer):
         self.seed, self.seed_generator = seed_and_generator(seed)
 
     def call(self, x, training=False):
-        if not training or self.rate == 0:
-            return x
-        keep = 1.0 - self.rate
+        return self.drop(x, self.draw(x) if training else None)
+
+    def draw(self, x):
+        """Draws which samples of (B, ...) to keep: (B, 1, ...) bool, or None for all of them."""
+        if self.rate == 0:
+            return None
         shape = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        mask = keras.random.uniform(shape, seed=self.seed_generator) < keep
-        return x * (ops.cast(mask, x.dtype) / keep)  # one pass over x
+        return keras.random.uniform(shape, seed=self.seed_generator) < 1.0 - self.rate
+
+    def drop(self, x, kept):
+        """Returns the samples that are `kept`, rescaled, and zeros for the others."""
+        if kept is None:
+            return x
+        return x * (ops.cast(kept, x.dtype) / (1.0 - self.rate))  # one pass over x
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -38,6 +38,8 @@ class TrainsOnImages(keras.Model):
         self._forget_other_ranks(x)
         if validation_data is not None:
             validation_data = check(self, validation_data)
+        if isinstance(x, np.ndarray) and not kwargs.get("validation_split"):  # which Keras slices
+            x = _on_the_cpu(x)
         return super().fit(x, validation_data=validation_data, **kwargs)
 
     def _forget_other_ranks(self, data):
@@ -91,6 +93,14 @@ def check(model: keras.Model, data: typing.Any) -> typing.Any:
     elif data is None:
         raise ValueError("No images were given: pass an array (N, H, W, C) or a tf.data.Dataset.")
     return data
+
+
+def _on_the_cpu(images):
+    """Returns an array as the tensor that Keras makes of it, which would fill the GPU's memory."""
+    if np.issubdtype(images.dtype, np.floating):
+        images = images.astype(keras.config.floatx(), copy=False)
+    with tf.device("CPU:0"):
+        return tf.constant(images)
 
 
 def _check_dataset(model, dataset):

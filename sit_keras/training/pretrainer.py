@@ -61,6 +61,8 @@ class SiTPretrainer(TrainsOnImages):
             over replicas (an optimizer's own clipping would see one replica's alone).
         micro_batches: int. Parts of a replica's batch that go through the network one after the
             other, so that a large batch fits a small memory; the gradient is that of the whole.
+        remat: bool. Set `backbone.remat`: the backward pass computes the blocks again, which saves
+            memory and costs time.
         seed: int. Of the views.
 
     Call arguments:
@@ -100,6 +102,7 @@ class SiTPretrainer(TrainsOnImages):
         value_range: tuple[float, float] | None = None,
         clip_norm: float | None = None,
         micro_batches: int = 1,
+        remat: bool = False,
         seed: int = 0,
         name: str = "sit_pretrainer",
         **kwargs,
@@ -127,6 +130,7 @@ class SiTPretrainer(TrainsOnImages):
                 backbone.preprocessing, value_range=value_range
             )
         self.backbone = backbone
+        backbone.remat = remat
         backbone.noise.fold = replicas.fold_in_replica
         views, corruption = views or ViewConfig(), corruption or CorruptionConfig()
         self.two_views = TwoViews(image_size, views, corruption, backbone.preprocessing, seed)
@@ -284,6 +288,7 @@ class SiTPretrainer(TrainsOnImages):
             "corruption": to_dict(self.two_views.corruption),
             "clip_norm": self.clip_norm,
             "micro_batches": self.micro_batches,
+            "remat": self.backbone.remat,
             "seed": self.two_views.seed,
             "name": self.name,
         }

@@ -120,7 +120,7 @@ def pretrain(
         agree(strategy, "images", images)
         steps = data.steps_per_epoch
         with strategy.scope():
-            model = _build(config, steps, execution.micro_batches)
+            model = _build(config, steps, execution)
             checkpoints = Checkpoints(model, run_dir / "checkpoints", model.trained_parts)
         seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
         results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
@@ -151,8 +151,8 @@ def draw_batch(
     return RunData.load(config, data_dir, download).views(step)
 
 
-def _build(config, steps_per_epoch, micro_batches):
-    replicas = num_replicas()
+def _build(config, steps_per_epoch, execution):
+    replicas, micro_batches = num_replicas(), execution.micro_batches
     if config.batch_size % (replicas * micro_batches):
         raise ValueError(
             f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
@@ -182,6 +182,7 @@ def _build(config, steps_per_epoch, micro_batches):
             corruption=config.corruption,
             clip_norm=config.clip_norm,
             micro_batches=micro_batches,
+            remat=execution.remat,
             seed=config.seed,
         )
     model.compile(build_optimizer(config, steps_per_epoch))

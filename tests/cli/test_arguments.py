@@ -123,12 +123,12 @@ def test_training_passes_its_settings_on(monkeypatch, tmp_path):
         "sit_keras.workflows.pretrain.pretrain", lambda **given: received.append(given) or {}
     )
     call("train", ["--seed=3", "--patch_size=8", "--set=corruption.drop=0.1", "--on_nan=skip",
-                   "--noresume", f"--run_dir={tmp_path}"])  # fmt: skip
+                   "--noresume", "--remat", f"--run_dir={tmp_path}"])  # fmt: skip
     (given,) = received
     config = given["config"]
     assert (config.preset, config.seed, config.model.patch_size) == ("digits", 3, 8)
     assert config.corruption.drop == 0.1
-    assert given["execution"] == Execution(on_nan="skip", resume=False)
+    assert given["execution"] == Execution(on_nan="skip", resume=False, remat=True)
     assert given["run_dir"] == str(tmp_path)
 
 

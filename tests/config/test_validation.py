@@ -148,6 +148,8 @@ OUT_OF_RANGE = [
     (Execution, "strategy", "all", {}),
     (Execution, "micro_batches", 0, {}),
     (Execution, "micro_batches", -1, {}),
+    (Execution, "remat", "yes", {}),
+    (Execution, "remat", 1, {}),
     (Execution, "on_nan", "go_on", {}),
     (Execution, "on_full_disk", "skip", {}),
     (Execution, "on_changed_images", "skip", {}),
