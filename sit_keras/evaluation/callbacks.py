@@ -4,11 +4,9 @@ import keras
 import numpy as np
 
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation.baselines import NEIGHBOURS
-from sit_keras.evaluation.features import FrozenFeatures, select_features
+from sit_keras.evaluation.features import FrozenFeatures, kept_batches, select_features
 from sit_keras.evaluation.knn import knn_predictions
-from sit_keras.models.preprocessing import ImagePreprocessing
 
 
 class NearestNeighbours(keras.callbacks.Callback):
@@ -20,18 +18,16 @@ class NearestNeighbours(keras.callbacks.Callback):
     Args:
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
+        features: FrozenFeatures of the encoder that is trained.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet):
+    def __init__(self, train: ImageSet, held_out: ImageSet, features: FrozenFeatures):
         super().__init__()
         self._labels = train.class_labels(), held_out.class_labels()
-        self._images = train, held_out
-
-    def set_model(self, model):
-        super().set_model(model)
-        self._features = FrozenFeatures(model.backbone)
-        preprocessing = ImagePreprocessing.of(model.backbone)
-        self._batches = [eval_batches(images, preprocessing) for images in self._images]
+        self._features = features
+        self._batches = [
+            kept_batches(images, features.preprocessing) for images in (train, held_out)
+        ]
 
     def on_epoch_end(self, epoch, logs=None):
         train, held_out = (

@@ -12,6 +12,7 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import eval_batches
 from sit_keras.data.sources import load_source
 from sit_keras.evaluation import baselines, diagnostics, protocols
 from sit_keras.evaluation.features import (
@@ -33,7 +34,8 @@ def source():
 
 def pixels_of(images, encoder):
     """The images as the encoder is given them, (N, 8, 8, 3)."""
-    return pixel_features(images, ImagePreprocessing.of(encoder)).reshape(-1, 8, 8, 3)
+    batches = eval_batches(images, ImagePreprocessing.of(encoder))
+    return pixel_features(batches).reshape(-1, 8, 8, 3)
 
 
 def test_features_are_the_encoders_outputs_in_the_order_of_the_images(source):
