@@ -128,14 +128,11 @@ def pretrain(
         results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
         if is_first:
             save_keras(model.network, run_dir / "network.keras")
-            results |= {
-                "losses": last_losses(run_dir / "log.csv"),
-                **_baselines(model, features, data),
-            }
+            results["losses"] = last_losses(run_dir / "log.csv")
+            results |= _baselines(model, features, data)
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
-            write_json(
-                run_dir / "results.json", results
-            )  # the last, so that it marks a complete run
+            # The last, so that it marks a complete run.
+            write_json(run_dir / "results.json", results)
         agree(strategy, "end", "reached")  # the others wait while the chief evaluates
     return results
 

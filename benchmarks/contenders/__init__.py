@@ -1,0 +1,1 @@
+"""Who is measured beside this project, and what contenders share."""
