@@ -18,16 +18,21 @@ class NearestNeighbours(keras.callbacks.Callback):
     Args:
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
-        features: FrozenFeatures of the encoder that is trained.
+        features: FrozenFeatures of the encoder that is trained, to trace it only once.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet, features: FrozenFeatures):
+    def __init__(self, train: ImageSet, held_out: ImageSet, features: FrozenFeatures | None = None):
         super().__init__()
         self._labels = train.class_labels(), held_out.class_labels()
+        self._images = train, held_out
         self._features = features
-        self._batches = [
-            kept_batches(images, features.preprocessing) for images in (train, held_out)
-        ]
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self._features is None or self._features.encoder is not model.backbone:
+            self._features = FrozenFeatures(model.backbone)
+        preprocessing = self._features.preprocessing
+        self._batches = [kept_batches(images, preprocessing) for images in self._images]
 
     def on_epoch_end(self, epoch, logs=None):
         train, held_out = (

@@ -48,6 +48,7 @@ class FrozenFeatures:
             outputs = {**outputs, "patch_tokens": patches}
             return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
+        self.encoder = encoder
         self.preprocessing = ImagePreprocessing.of(encoder)
         self._strategy = strategy = encoder.distribute_strategy
         self._is_shared = isinstance(strategy, tf.distribute.MirroredStrategy)
@@ -66,7 +67,8 @@ class FrozenFeatures:
         """Returns the features of this encoder, and of others that take the same images.
 
         Args:
-            others: FrozenFeatures of encoders of the same preprocessing and strategy.
+            others: FrozenFeatures of encoders of the same preprocessing. Replicas share them as they
+                share this one, or not at all.
             batches: a dataset of `eval_batches`. It is run through once.
         """
         if self._is_shared:
@@ -74,10 +76,12 @@ class FrozenFeatures:
         each = [self, *others]
         parts = [{name: [] for name in FEATURES[1:]} for _ in each]
         for batch in batches:
+            shares = self._strategy.experimental_local_results(batch)
             for features, found in zip(each, parts, strict=True):
-                for name, values in features._compute(batch).items():
-                    values = self._strategy.experimental_local_results(values)
-                    found[name] += [value.numpy() for value in values]
+                for part in [batch] if features._is_shared else shares:
+                    for name, values in features._compute(part).items():
+                        values = self._strategy.experimental_local_results(values)
+                        found[name] += [value.numpy() for value in values]
         return [{name: np.concatenate(values) for name, values in found.items()} for found in parts]
 
     def of(self, images: ImageSet) -> Features:
