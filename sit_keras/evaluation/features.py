@@ -67,8 +67,8 @@ class FrozenFeatures:
         """Returns the features of this encoder, and of others that take the same images.
 
         Args:
-            others: FrozenFeatures of encoders of the same preprocessing. Replicas share them as they
-                share this one, or not at all.
+            others: FrozenFeatures of encoders of the same preprocessing, each on the replicas of
+                this one or on a single device.
             batches: a dataset of `eval_batches`. It is run through once.
         """
         if self._is_shared:
