@@ -56,7 +56,7 @@ def knn_predictions(
         for start in range(0, len(test), block):
             similarity = tf.matmul(test[start : start + block], bank, transpose_b=True)
             closeness, nearest = (x.numpy() for x in tf.math.top_k(similarity, max(ks)))
-            weights = np.exp(closeness / temperature, dtype="float64")  # (block, k)
+            weights = np.exp(closeness / temperature)  # (block, k)
             # The votes of an image are those of its own K classes.
             cells = train_labels[nearest] + num_classes * np.arange(len(nearest))[:, None]
             for k in ks:
