@@ -56,7 +56,7 @@ def main() -> None:
             contenders = [c for c in contenders if options.case in c.case]
         rows = take_turns(contenders, rounds, say, options.device)
         found[name] = report.compared(rows, found.get("matrix_rate", {}))
-        print(report.table(found[name]), flush=True)
+        print(report.table(found[name]), *figures.summary(name, found[name]), sep="\n", flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         results = {
@@ -68,7 +68,9 @@ def main() -> None:
         }
         results["figures"] = found
         (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1))
-        (options.out / "benchmarks.md").write_text(report.page(results, figures.title))
+        (options.out / "benchmarks.md").write_text(
+            report.page(results, figures.title, figures.summary)
+        )
     report.chart(found, options.out / "benchmarks.png", figures.title)
     print(f"\nWritten to {options.out}: benchmarks.json, benchmarks.md and benchmarks.png.")
 

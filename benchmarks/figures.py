@@ -1,7 +1,8 @@
 """What `python -m benchmarks` can measure. Each figure is a module in `benchmarks/of`.
 
 Such a module has a docstring whose first line is the title, and `contenders(quick)`, a list of
-`benchmarks.turns.Contender`. Of the figures that contenders return, these have a meaning here:
+`benchmarks.turns.Contender`. It may have `summary(cases)`, which returns lines for below its table.
+Of the figures that contenders return, these have a meaning here:
 
     ms: milliseconds of the work, by which contenders are compared; smaller is better.
     peak_mib: memory above that of the idle process, compared as well.
@@ -25,6 +26,12 @@ def names() -> list[str]:
 def load(name: str) -> types.ModuleType:
     """Imports a figure, which imports no TensorFlow."""
     return importlib.import_module(f"benchmarks.of.{name}")
+
+
+def summary(name: str, cases: dict[str, list[dict]]) -> list[str]:
+    """Returns what a figure's own `summary` says of what `report.compared` returned for it."""
+    module = load(name)
+    return module.summary(cases) if hasattr(module, "summary") else []
 
 
 def title(name: str) -> str:

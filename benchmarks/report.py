@@ -98,7 +98,11 @@ def _cell(key, value) -> str:
     return {"ratio": f"{value:.2f}", "gflop_per_s": f"{value:.0f}"}.get(key, f"{value:.0%}")
 
 
-def page(results: dict, title: typing.Callable[[str], str]) -> str:
+def page(
+    results: dict,
+    title: typing.Callable[[str], str],
+    summary: typing.Callable[[str, dict], list[str]],
+) -> str:
     """Returns the whole page in Markdown."""
     lines = [
         "# Benchmarks",
@@ -109,6 +113,7 @@ def page(results: dict, title: typing.Callable[[str], str]) -> str:
     ]
     for name, cases in results["figures"].items():
         lines += ["", f"## {name}", "", title(name), "", table(cases)]
+        lines += ["", *(f"- {line}" for line in summary(name, cases))]
     if results["left_out"]:
         lines += ["", "## Left out", "", *(f"- {line}" for line in results["left_out"])]
     return "\n".join(lines) + "\n"

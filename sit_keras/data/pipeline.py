@@ -242,15 +242,12 @@ def eval_batches(
     def read(path):
         return read_tensor(path, max(preprocessing.image_shape[:2]), images.value_range)
 
-    dataset = tf.data.Dataset.range(len(images))
     items = _items_tensor(images)
     if images.in_memory:
-        batches = map_plainly(
-            dataset.batch(batch_size), lambda rows: prepare(tf.gather(items, rows))
-        )
+        starts = tf.data.Dataset.range(0, len(images), batch_size)
+        batches = map_plainly(starts, lambda start: prepare(items[start : start + batch_size]))
     else:
-        batches = map_plainly(
-            dataset,
-            lambda row: prepare(read(items[row])[None])[0],
-        ).batch(batch_size)
+        rows = tf.data.Dataset.range(len(images))
+        batches = map_plainly(rows, lambda row: prepare(read(items[row])[None])[0])
+        batches = batches.batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)

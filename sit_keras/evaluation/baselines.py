@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 
 from sit_keras.data.images import ImageSet
-from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
+from sit_keras.data.pipeline import eval_batches
+from sit_keras.evaluation.features import (
+    FrozenFeatures,
+    head_features,
+    kept_batches,
+    pixel_features,
+)
 from sit_keras.evaluation.knn import knn_predictions
 from sit_keras.evaluation.linear import fit_heads
 from sit_keras.evaluation.scores import largest_class_scores, score
@@ -17,10 +23,15 @@ from sit_keras.runs.results import BASELINES_HEADING, aligned, baseline_rows, pr
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
 NEIGHBOURS = 20
+KINDS = "trained", "untrained", "pixels"
 
 
 def compare_with_baselines(
-    encoder: SiTBackbone, train: ImageSet, test: ImageSet, seed: int
+    encoder: SiTBackbone,
+    train: ImageSet,
+    test: ImageSet,
+    seed: int,
+    trained: FrozenFeatures | None = None,
 ) -> dict:
     """Classifies images by an encoder's features, by an untrained encoder's, and by raw pixels.
 
@@ -29,6 +40,7 @@ def compare_with_baselines(
         train, test: ImageSet, all labelled.
         seed: int. Of the untrained encoder's weights, and of the images that the linear probe
             holds out to choose its penalty.
+        trained: FrozenFeatures of the encoder, if there is one that has been traced.
 
     Returns:
         A dict of `probe_train_images`, `probe_test_images` and `num_classes`; of `linear_accuracy`
@@ -43,19 +55,23 @@ def compare_with_baselines(
         return {}
     with seeded(seed):
         untrained_encoder = encoder.clone()
-    trained, untrained = FrozenFeatures(encoder), FrozenFeatures(untrained_encoder)
+    trained, untrained = trained or FrozenFeatures(encoder), FrozenFeatures(untrained_encoder)
     height, width, channels = encoder.image_shape
     shape = min(MAX_PIXEL_SIZE, height), min(MAX_PIXEL_SIZE, width), channels
-    preprocessing = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
-    kinds = {
-        "trained": lambda images: head_features(trained.of(images)),
-        "untrained": lambda images: head_features(untrained.of(images)),
-        "pixels": lambda images: {"pixels": pixel_features(images, preprocessing)},
-    }
+    small = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
+
+    def by_kind(images):
+        batches = kept_batches(images, trained.preprocessing)
+        both = map(head_features, trained.beside([untrained], batches))
+        is_same = small.image_shape == encoder.image_shape
+        pixels = pixel_features(batches if is_same else eval_batches(images, small))
+        return dict(zip(KINDS, (*both, {"pixels": pixels}), strict=True))
+
+    banks, queries_of = by_kind(train), by_kind(test)
     k, num_classes = min(NEIGHBOURS, len(train)), len(train.class_names)
     linear, knn = {}, {}
-    for kind, features in kinds.items():
-        bank, queries = features(train), features(test)
+    for kind in KINDS:
+        bank, queries = banks[kind], queries_of[kind]
         heads = fit_heads(bank, labels, seed, num_classes=num_classes)
         linear[kind] = score(heads.predict(queries), test_labels)
         bank, queries = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))

@@ -4,11 +4,9 @@ import keras
 import numpy as np
 
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation.baselines import NEIGHBOURS
-from sit_keras.evaluation.features import FrozenFeatures, select_features
+from sit_keras.evaluation.features import FrozenFeatures, kept_batches, select_features
 from sit_keras.evaluation.knn import knn_predictions
-from sit_keras.models.preprocessing import ImagePreprocessing
 
 
 class NearestNeighbours(keras.callbacks.Callback):
@@ -20,18 +18,21 @@ class NearestNeighbours(keras.callbacks.Callback):
     Args:
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
+        features: FrozenFeatures of the encoder that is trained, to trace it only once.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet):
+    def __init__(self, train: ImageSet, held_out: ImageSet, features: FrozenFeatures | None = None):
         super().__init__()
         self._labels = train.class_labels(), held_out.class_labels()
         self._images = train, held_out
+        self._features = features
 
     def set_model(self, model):
         super().set_model(model)
-        self._features = FrozenFeatures(model.backbone)
-        preprocessing = ImagePreprocessing.of(model.backbone)
-        self._batches = [eval_batches(images, preprocessing) for images in self._images]
+        if self._features is None or self._features.encoder is not model.backbone:
+            self._features = FrozenFeatures(model.backbone)
+        preprocessing = self._features.preprocessing
+        self._batches = [kept_batches(images, preprocessing) for images in self._images]
 
     def on_epoch_end(self, epoch, logs=None):
         train, held_out = (

@@ -3,6 +3,9 @@
 Shapes: B batch, N images, h w the encoder's input, C channels, D width.
 """
 
+import math
+import typing
+
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +19,9 @@ from sit_keras.models.preprocessing import ImagePreprocessing
 
 # By the name of the feature, (N, D) float32.
 Features = dict[str, np.ndarray]
+
+# Prepared images of no more bytes are kept after they were used for the first time.
+KEPT_BYTES = 64 * 2**20
 
 
 class FrozenFeatures:
@@ -42,7 +48,8 @@ class FrozenFeatures:
             outputs = {**outputs, "patch_tokens": patches}
             return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
-        self._preprocessing = ImagePreprocessing.of(encoder)
+        self.encoder = encoder
+        self.preprocessing = ImagePreprocessing.of(encoder)
         self._strategy = strategy = encoder.distribute_strategy
         self._is_shared = isinstance(strategy, tf.distribute.MirroredStrategy)
         if self._is_shared:
@@ -52,18 +59,41 @@ class FrozenFeatures:
             self._compute = tf.function(compute, input_signature=[tf.TensorSpec(shape, tf.float32)])
 
     def __call__(self, batches: tf.data.Dataset) -> Features:
+        return self.beside([], batches)[0]
+
+    def beside(
+        self, others: typing.Sequence["FrozenFeatures"], batches: tf.data.Dataset
+    ) -> list[Features]:
+        """Returns the features of this encoder, and of others that take the same images.
+
+        Args:
+            others: FrozenFeatures of encoders of the same preprocessing, each on the replicas of
+                this one or on a single device.
+            batches: a dataset of `eval_batches`. It is run through once.
+        """
         if self._is_shared:
             batches = self._strategy.experimental_distribute_dataset(batches)
-        parts = {name: [] for name in FEATURES[1:]}
+        each = [self, *others]
+        parts = [{name: [] for name in FEATURES[1:]} for _ in each]
         for batch in batches:
-            for name, values in self._compute(batch).items():
-                values = self._strategy.experimental_local_results(values)
-                parts[name] += [value.numpy() for value in values]
-        return {name: np.concatenate(values) for name, values in parts.items()}
+            shares = self._strategy.experimental_local_results(batch)
+            for features, found in zip(each, parts, strict=True):
+                for part in [batch] if features._is_shared else shares:
+                    for name, values in features._compute(part).items():
+                        values = self._strategy.experimental_local_results(values)
+                        found[name] += [value.numpy() for value in values]
+        return [{name: np.concatenate(values) for name, values in found.items()} for found in parts]
 
     def of(self, images: ImageSet) -> Features:
         """Returns the features of an ImageSet, in its order."""
-        return self(eval_batches(images, self._preprocessing))
+        return self(eval_batches(images, self.preprocessing))
+
+
+def kept_batches(images: ImageSet, preprocessing: ImagePreprocessing) -> tf.data.Dataset:
+    """Returns `eval_batches`, which are prepared only once if they have at most `KEPT_BYTES`."""
+    batches = eval_batches(images, preprocessing)
+    size = 4 * len(images) * math.prod(preprocessing.image_shape)
+    return batches.cache() if size <= KEPT_BYTES else batches
 
 
 def select_features(features: Features, kind: str) -> np.ndarray:
@@ -84,9 +114,8 @@ def head_features(features: Features) -> Features:
     return {name: features[name] for name in ClassifierHead.tokens}
 
 
-def pixel_features(images: ImageSet, preprocessing: ImagePreprocessing) -> np.ndarray:
-    """Returns images as the normalised pixels (N, h * w * C) float32 that an encoder is given."""
-    batches = eval_batches(images, preprocessing)
+def pixel_features(batches: tf.data.Dataset) -> np.ndarray:
+    """Returns the images of `eval_batches` as their normalised pixels (N, h * w * C) float32."""
     return np.concatenate([batch.numpy().reshape(len(batch), -1) for batch in batches])
 
 

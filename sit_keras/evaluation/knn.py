@@ -6,8 +6,12 @@ Shapes: N images, E features, K classes.
 import typing
 
 import numpy as np
+import tensorflow as tf
 
 from sit_keras.evaluation.features import unit
+
+# Similarities that are held at a time, 128 MiB of float32.
+MAX_SIMILARITIES = 2**25
 
 
 def knn_predictions(
@@ -16,16 +20,19 @@ def knn_predictions(
     test: np.ndarray,
     ks: typing.Sequence[int] = (20,),
     temperature: float = 0.07,
-    block: int = 1024,
+    block: int | None = None,
 ) -> dict[int, np.ndarray]:
     """Classifies by the votes of the k most similar training images, weighted by exp(cos / T).
+
+    Of training images that are equally similar the first ones count.
 
     Args:
         train, test: (N, E) float32 features.
         train_labels: (N,) int.
         ks: numbers of neighbours to try.
         temperature: float. T; 0.07 is Wu et al. 2018's.
-        block: int. Test images compared at a time, so that memory stays bounded.
+        block: int or None. Test images compared at a time; None for as many as keep the
+            similarities within `MAX_SIMILARITIES`.
 
     Returns:
         For each k the predicted classes of the test images, (N,) int.
@@ -40,16 +47,21 @@ def knn_predictions(
             f"received {list(ks)}."
         )
     train, test = unit(train), unit(test)
-    one_hot = np.eye(int(train_labels.max()) + 1)[train_labels]  # (N, K)
+    block = block or max(1, MAX_SIMILARITIES // len(train))
+    num_classes = int(train_labels.max()) + 1
     predicted = {k: [] for k in ks}
-    for start in range(0, len(test), block):
-        similarity = test[start : start + block] @ train.T  # (block, N)
-        largest = max(ks)
-        nearest = np.argpartition(-similarity, largest - 1, axis=1)[:, :largest]
-        closeness = np.take_along_axis(similarity, nearest, axis=1)
-        order = np.argsort(-closeness, axis=1)
-        nearest, closeness = (np.take_along_axis(x, order, axis=1) for x in (nearest, closeness))
-        votes = np.exp(closeness / temperature)[..., None] * one_hot[nearest]  # (block, k, K)
-        for k in ks:
-            predicted[k].append(votes[:, :k].sum(axis=1).argmax(axis=1))
+    # Not on a GPU, which rounds the factors of products to ten bits.
+    with tf.device("CPU"):
+        bank = tf.constant(train)
+        for start in range(0, len(test), block):
+            similarity = tf.matmul(test[start : start + block], bank, transpose_b=True)
+            closeness, nearest = (x.numpy() for x in tf.math.top_k(similarity, max(ks)))
+            weights = np.exp(closeness / temperature)  # (block, k)
+            # The votes of an image are those of its own K classes.
+            cells = train_labels[nearest] + num_classes * np.arange(len(nearest))[:, None]
+            for k in ks:
+                votes = np.bincount(
+                    cells[:, :k].ravel(), weights[:, :k].ravel(), num_classes * len(nearest)
+                )
+                predicted[k].append(votes.reshape(-1, num_classes).argmax(axis=1))
     return {k: np.concatenate(parts) for k, parts in predicted.items()}

@@ -9,6 +9,8 @@ import os
 import pathlib
 import typing
 
+import tensorflow as tf
+
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.files import make_own_folder
 from sit_keras.config.finetune import FinetuneConfig
@@ -241,10 +243,10 @@ def representation_diagnostics(
         features = select_features(frozen.features.of(sample), kind)
     batch = min(256, len(sample))
     views = step_views(sample, two_views, batch, 0, len(sample) // batch, shuffle=False)
-    first, second = (
-        select_features(frozen.features(views.map(lambda x, i=i: x["clean"][:, i])), kind)
-        for i in (0, 1)
-    )
+    # Both views of an image follow each other.
+    views = views.map(lambda x: tf.reshape(x["clean"], (-1, *frozen.encoder.image_shape)))
+    of_views = select_features(frozen.features(views), kind)
+    first, second = of_views[::2], of_views[1::2]
     make_own_folder(output)
     charts.feature_map(
         feature_plane(unit(features), frozen.seed),

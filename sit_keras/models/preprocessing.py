@@ -71,6 +71,8 @@ class ImagePreprocessing(keras.layers.Layer):
         """Returns the resized centre crops (B, h, w, C) of images (B, H, W, C) in [0, 1]."""
         batch, height, width = ops.shape(images)[:3]
         size = self.image_shape[:2]
+        if tuple(images.shape[1:3]) == size and self.config.crop == 1.0:
+            return ops.clip(images, 0.0, 1.0)
         # The largest box of the input's aspect ratio, and the share of it that is kept.
         whole = ops.cast(height, "float32"), ops.cast(width, "float32")
         rows = ops.minimum(whole[0], whole[1] * (size[0] / size[1])) * self.config.crop

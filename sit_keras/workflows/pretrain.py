@@ -17,6 +17,7 @@ from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.baselines import compare_with_baselines
 from sit_keras.evaluation.callbacks import NearestNeighbours
+from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.loading import copy_resized
 from sit_keras.models.optimizers import build_optimizer
@@ -122,15 +123,16 @@ def pretrain(
         with strategy.scope():
             model = _build(config, steps, execution)
             checkpoints = Checkpoints(model, run_dir / "checkpoints", model.trained_parts)
-        seconds = _fit(model, checkpoints, data, run_dir, execution, callbacks)
+        features = FrozenFeatures(model.backbone)
+        seconds = _fit(model, features, checkpoints, data, run_dir, execution, callbacks)
         results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
         if is_first:
             save_keras(model.network, run_dir / "network.keras")
-            results |= {"losses": last_losses(run_dir / "log.csv"), **_baselines(model, data)}
+            results["losses"] = last_losses(run_dir / "log.csv")
+            results |= _baselines(model, features, data)
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
-            write_json(
-                run_dir / "results.json", results
-            )  # the last, so that it marks a complete run
+            # The last, so that it marks a complete run.
+            write_json(run_dir / "results.json", results)
         agree(strategy, "end", "reached")  # the others wait while the chief evaluates
     return results
 
@@ -200,7 +202,7 @@ def _start_from(path, backbone):
         ) from error
 
 
-def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
+def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
     start_step = checkpoints.restore()
@@ -225,7 +227,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     followers = [position, *validation, watch]
     if is_first:
         sample = data.sample_of_validation()
-        followers += _measures(data, sample, at_once)
+        followers += _measures(data, features, sample, at_once)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
         followers += map(guards.forgiving, writers) if forgive else writers
@@ -256,12 +258,12 @@ def _fit_with_keras(model, batches_of, **settings):
     model.fit(batches_of(), shuffle=False, verbose=0, **settings)
 
 
-def _measures(data, sample, at_once):
+def _measures(data, features, sample, at_once):
     """The callbacks that add to an epoch's logs."""
     parts = [TaskGradients(sample, at_once)]
     bank, queries = data.probe_images(data.held_out)
     if len(bank) and len(queries):
-        parts.append(NearestNeighbours(bank, queries))
+        parts.append(NearestNeighbours(bank, queries, features))
     return parts
 
 
@@ -285,14 +287,14 @@ def _legs(start_step, steps_per_epoch, epochs):
     return [(a, b) for a, b in ((start_step, boundary), (boundary, end)) if a < b]
 
 
-def _baselines(model, data):
+def _baselines(model, features, data):
     """Compares the encoder with its baselines where there are labels."""
     test = data.held_out if data.test is None else data.test
     bank, queries = data.probe_images(test)
     if not len(bank) or not len(queries):
         return {}
     config = data.config
-    found = compare_with_baselines(model.backbone, bank, queries, config.seed)
+    found = compare_with_baselines(model.backbone, bank, queries, config.seed, features)
     labelled = len(data.train.labelled()) + len(data.held_out.labelled())
     split = "held out" if data.test is None else "test"
     return {"probe_test_split": split, "labelled_images": labelled, **found}

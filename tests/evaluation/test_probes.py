@@ -41,6 +41,30 @@ def test_knn_equals_a_slow_one_and_scikit_learns(random, block):
     assert 0.4 < accuracies[5] < 1
 
 
+@pytest.mark.parametrize("block", [1, 3, None])
+def test_of_equally_near_training_images_the_first_ones_vote(random, block):
+    """Copies of one image with other labels: with k = 2 the first two of them decide."""
+    near, far = np.ones((1, 6), "float32"), -np.ones((1, 6), "float32")
+    train = np.concatenate([far, near, near, near, near, near, far])
+    labels = np.array([4, 2, 2, 0, 0, 0, 4])
+    test = near + 0.1 * random.random((5, 6), dtype="float32")
+    predicted = knn_predictions(train, labels, test, (1, 2, 5), block=block)
+    assert {k: set(found) for k, found in predicted.items()} == {1: {2}, 2: {2}, 5: {0}}
+
+
+def test_two_heads_are_each_fitted_to_their_own_features(random):
+    """Side by side, they are the same as one after the other."""
+    first, labels = clusters(random)
+    second = random.normal(size=(len(labels), 3)).astype("float32")
+    both = fit_heads({"a": first, "b": second}, labels)
+    for name, x in (("a", first), ("b", second)):
+        scaler = StandardScaler().fit(x)
+        model = LogisticRegression(C=both.strength, max_iter=200)
+        expected = model.fit(scaler.transform(x), labels).decision_function(scaler.transform(x))
+        head = dataclasses.replace(both, layers={name: both.layers[name]})
+        np.testing.assert_allclose(head.logits({name: x}), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("ks", [(0,), (5, 81), ()])
 def test_impossible_numbers_of_neighbours_are_refused(random, ks):
     features, labels = clusters(random, 80)

@@ -1,6 +1,7 @@
 """Frozen features, and what the protocols make of them on the digits."""
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -12,11 +13,14 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.data.images import ImageSet
+from sit_keras.data.pipeline import eval_batches
 from sit_keras.data.sources import load_source
 from sit_keras.evaluation import baselines, diagnostics, protocols
+from sit_keras.evaluation import features as features_module
 from sit_keras.evaluation.features import (
     FrozenFeatures,
     head_features,
+    kept_batches,
     pixel_features,
     select_features,
 )
@@ -33,7 +37,8 @@ def source():
 
 def pixels_of(images, encoder):
     """The images as the encoder is given them, (N, 8, 8, 3)."""
-    return pixel_features(images, ImagePreprocessing.of(encoder)).reshape(-1, 8, 8, 3)
+    batches = eval_batches(images, ImagePreprocessing.of(encoder))
+    return pixel_features(batches).reshape(-1, 8, 8, 3)
 
 
 def test_features_are_the_encoders_outputs_in_the_order_of_the_images(source):
@@ -50,6 +55,44 @@ def test_features_are_the_encoders_outputs_in_the_order_of_the_images(source):
     np.testing.assert_array_equal(both[:, 16:], select_features(features, "contrastive_token"))
     with pytest.raises(ValueError, match="Unknown features 'cls': choose one of tokens"):
         select_features(features, "cls")
+
+
+def test_two_encoders_get_their_features_from_one_pass_over_the_images(source):
+    """To the bit those that each of them computes alone."""
+    images = source.test.subset(20, 0)
+    first, second = (FrozenFeatures(small_encoder()) for _ in range(2))
+    (batch,) = eval_batches(images, first.preprocessing)
+    both = first.beside([second], iter([batch]))  # which ends after one pass
+    for features, found in zip((first, second), both, strict=True):
+        for name, value in features.of(images).items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert np.abs(both[0]["contrastive_token"] - both[1]["contrastive_token"]).max() > 0.1
+
+
+def folder_of_images(random, folder):
+    """Writes five PNG files of 8 x 8 pixels and returns them as an ImageSet."""
+    paths = [folder / f"{i}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    return ImageSet(np.array([str(path) for path in paths]), np.zeros(5, int))
+
+
+@pytest.mark.parametrize("are_small", [True, False])
+def test_prepared_images_are_kept_if_they_are_small(random, tmp_path, monkeypatch, are_small):
+    """They need not be read from their files again."""
+    images = folder_of_images(random, tmp_path)
+    size = 5 * 8 * 8 * 3 * 4
+    monkeypatch.setattr(features_module, "KEPT_BYTES", size if are_small else size - 1)
+    batches = kept_batches(images, ImagePreprocessing((8, 8, 3), crop=1.0))
+    (first,) = batches
+    for path in images.items:
+        pathlib.Path(path).unlink()
+    if are_small:
+        (again,) = batches
+        np.testing.assert_array_equal(again, first)
+    else:
+        with pytest.raises(Exception, match="No such file"):
+            list(batches)
 
 
 def test_the_crop_and_the_normalisation_are_read_from_the_backbone(random):
