@@ -9,6 +9,7 @@ measured as well.
 import itertools
 import os
 import pathlib
+import sys
 import tempfile
 import time
 
@@ -20,22 +21,18 @@ _OURS = "tensorflow float32 (ours)"
 
 
 def contenders(quick: bool) -> list[Contender]:
-    batches = 2 if quick else 8
+    batches = 1 if quick else 8
     found = []
 
-    def add(case, name, function, packages=(), environment=None, **arguments):
+    def add(case, name, function, packages=(), **arguments):
         arguments = {"batches": batches, **arguments}
-        target = f"{__name__}:{function}"
-        found.append(
-            Contender(case, name, target, arguments, packages, environment=environment or {})
-        )
+        found.append(Contender(case, name, f"{__name__}:{function}", arguments, packages))
 
     before = os.environ.get("SIT_KERAS_BEFORE")
     for case, photo in PHOTOS.items():
         add(f"JPEGs of {case}", _OURS, "ours", photo=photo)
         if before:
-            path = {"PYTHONPATH": before, "PYTHONSAFEPATH": "1"}
-            add(f"JPEGs of {case}", f"{_OURS}, before", "ours", environment=path, photo=photo)
+            add(f"JPEGs of {case}", f"{_OURS}, before", "ours", photo=photo, project=before)
         add(f"JPEGs of {case}", "tensorflow float32 plain tf.data", "plain", photo=photo)
         add(f"JPEGs of {case}", "torch float32 DataLoader", "torch", ("torch",), photo=photo)
         add(f"records of {case}", _OURS, "records", photo=photo)
@@ -43,8 +40,11 @@ def contenders(quick: bool) -> list[Contender]:
     return found
 
 
-def ours(photo, batches: int):
+def ours(photo, batches: int, project: str | None = None):
     import numpy as np
+
+    if project:
+        sys.path.insert(0, project)
 
     from sit_keras.data.images import ImageSet
 

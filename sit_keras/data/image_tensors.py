@@ -14,6 +14,7 @@ from sit_keras.data.decoding_budget import BUDGET
 from sit_keras.data.jpeg_header import SIGNATURE, common_jpeg
 from sit_keras.data.orientation import set_upright
 from sit_keras.data.reading import read_image
+from sit_keras.data.record_address import RecordAddress
 
 # A crop of 8 % of the area is 28 % of the side, so what Pillow reads is read at up to four times
 # the size wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
@@ -108,6 +109,9 @@ def _decoded(name, content, excess):
 
 def _jpeg_content(name: str) -> bytes:
     """Returns the content of a JPEG, or of another file nothing or its first bytes."""
+    address = RecordAddress.parse(name)
+    if address is not None:
+        return address.read()
     try:
         with open(name, "rb") as file:
             start = file.read(len(SIGNATURE))

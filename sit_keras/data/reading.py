@@ -1,6 +1,7 @@
 """Reads one image file of any format and mode, or finds out for little whether it can be read."""
 
 import contextlib
+import io
 import os
 import stat
 import typing
@@ -13,6 +14,7 @@ from sit_keras.data import orientation
 from sit_keras.data.decoding_budget import BUDGET
 from sit_keras.data.image_formats import readable_formats
 from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
+from sit_keras.data.record_address import RecordAddress
 
 # Decoding may take this many bytes, unless all pixels of the file are asked for.
 MOST_MEMORY = 960 * 2**20
@@ -42,7 +44,7 @@ def read_image(
     bits are scaled by the rule of `sit_keras.data.pixel_values`.
 
     Args:
-        path: the file.
+        path: the file, or the text of a `RecordAddress`.
         enough: int or None. A short side in pixels that suffices: a larger image is read at a whole
             fraction of its size, but never below it.
         value_range: (low, high) or None. Which values become black and white in files of more than
@@ -106,12 +108,19 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-@contextlib.contextmanager
-def _opened(path) -> typing.Iterator[Image.Image]:
+def _stream(path) -> typing.BinaryIO:
+    address = RecordAddress.parse(os.fspath(path))
+    if address is not None:
+        return io.BytesIO(address.read())
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
         raise ValueError("it is not a regular file")
+    return open(path, "rb")
+
+
+@contextlib.contextmanager
+def _opened(path) -> typing.Iterator[Image.Image]:
     # Given the path, Pillow maps some files, and the process would end with one that is cut short.
-    with open(path, "rb") as stream:
+    with _stream(path) as stream:
         try:
             file = Image.open(stream, formats=readable_formats())
         except UnidentifiedImageError:
