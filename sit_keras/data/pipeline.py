@@ -222,7 +222,9 @@ def eval_batches(
         size = max(preprocessing.image_shape[:2])
         opened = open_image(path, size, images.value_range)
         centre = tf.cast(tf.reduce_min(opened.size), tf.float32) * preprocessing.config.crop
-        return decode_image(opened, centre / size)[0]
+        # Whole pixels of a reduced image are large steps for the borders of the crop, so twice the
+        # size is decoded.
+        return decode_image(opened, centre / (2 * size))[0]
 
     dataset = tf.data.Dataset.from_tensor_slices(np.arange(len(images), dtype=np.int64))
     items = _items_tensor(images)

@@ -134,9 +134,9 @@ def test_jpegs_that_are_decoded_smaller_give_the_crops_of_the_whole_image(random
     ]
     assert np.max(differences) > 0  # some were decoded smaller
     assert np.mean(differences) < 1.5
-    sets = (eval_batches(each, ImagePreprocessing((64, 64, 3))) for each in (whole, jpeg))
+    sets = (eval_batches(each, ImagePreprocessing((32, 32, 3))) for each in (whole, jpeg))
     for a, b in zip(*sets, strict=True):
-        assert np.abs(a - b).mean() < 0.03
+        assert 0 < np.abs(a - b).mean() < 0.06  # of values that deviate by about 1
 
 
 def test_files_whose_names_are_not_utf8_are_read_for_training_and_evaluation(random, tmp_path):
