@@ -9,7 +9,7 @@ import itertools
 from keras import ops
 
 from sit_keras.augment import operations, sampling
-from sit_keras.augment.crops import CROP_NUMBERS, random_crops
+from sit_keras.augment.crops import CROP_NUMBERS, draw_crops, random_crops
 from sit_keras.augment.random import normal, random_bits, uniform
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
@@ -69,7 +69,7 @@ class TwoViews:
 
         Args:
             images: (B, H, W, C) of one size, in the value range; or pairs of crops
-                (B, 2, S, S, C) uint8, made by `crop_one`.
+                (B, 2, S, S, C) uint8, cut by the boxes of `draw_crops`.
             step: int or scalar integer tensor.
             first: int or scalar integer tensor. Position of the first image in the global batch.
             each: a function that is given each stage (`crop`, `color`, `rotate` and `corrupt`) and
@@ -106,19 +106,24 @@ class TwoViews:
         Returns:
             (B, 2, S, S, C) float32 in [0, 1].
         """
-        uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)  # (M, n)
-        uniforms = ops.reshape(uniforms, (-1, NUM_VIEWS, CROP_NUMBERS))
+        uniforms = self._crop_uniforms(step, positions)
         pixels = operations.unit_pixels(images, self.preprocessing.value_range)
         return random_crops(pixels, uniforms, self.views, self.image_size)
 
-    def crop_one(self, image, step, position):
-        """Returns the crops of one image (H, W, C) as (2, S, S, C) uint8.
+    def draw_crops(self, height, width, step, position):
+        """Draws the boxes that `crop` cuts out of an image at this position.
 
-        For images of mixed sizes, which are cropped one by one before they can be a batch. They
-        are the crops that `crop` makes at this position, rounded.
+        For images of mixed sizes, which are cropped one by one before they can be a batch.
+
+        Args:
+            height, width: of the image in pixels, scalar tensors or numbers.
+            step, position: int or scalar integer tensors.
+
+        Returns:
+            boxes (2, 4) float32 in whole pixels, and flips (2,) bool.
         """
-        crops = self.crop(image[None], step, ops.reshape(ops.cast(position, "int32"), (1,)))[0]
-        return ops.cast(ops.round(crops * 255.0), "uint8")
+        uniforms = self._crop_uniforms(step, ops.reshape(ops.cast(position, "int32"), (1,)))[0]
+        return draw_crops(uniforms, height, width, self.views)
 
     def color(self, crops, step, positions):
         """Jitters the colours of crops, normalises them, and draws how far they will be turned.
@@ -172,6 +177,10 @@ class TwoViews:
             blocks = sampling.small_blocks(drawn["replace"], size, config.replace)
             x = operations.fill_blocks(x, *blocks, ops.take(x, donors, axis=0))
         return x
+
+    def _crop_uniforms(self, step, positions):
+        uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)  # (M, n)
+        return ops.reshape(uniforms, (-1, NUM_VIEWS, CROP_NUMBERS))
 
     def _uniforms(self, step, stream, positions, count):
         """Returns `count` numbers in [0, 1) for each view, (M, count)."""

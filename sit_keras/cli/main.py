@@ -18,7 +18,7 @@ from sit_keras.config.extras import MissingPackage
 PROGRAM = "sit-keras"
 VERBS = (
     "train", "doctor", "evaluate", "tune", "report", "export", "verify", "client", "orient",
-    "outliers", "convert",
+    "outliers", "convert", "pack",
 )  # fmt: skip
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 

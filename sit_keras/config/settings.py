@@ -81,7 +81,8 @@ class RunConfig:
     """Everything that decides a pre-training run. The defaults are the paper's.
 
     Args:
-        dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet` or `folder:PATH`.
+        dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet`, `folder:PATH` or
+            `records:PATH`.
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
         preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder

@@ -8,7 +8,7 @@ import dataclasses
 import tensorflow as tf
 
 from sit_keras.augment import operations, rand_augment, sampling
-from sit_keras.augment.crops import CROP_NUMBERS, random_crops
+from sit_keras.augment.crops import CROP_NUMBERS, draw_crops, random_crops
 from sit_keras.augment.random import normal, random_bits, uniform
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
@@ -44,9 +44,12 @@ class AugmentedViews:
         pixels = operations.unit_pixels(images)
         return random_crops(pixels, uniforms, self.config.views, self.image_size)[:, 0]
 
-    def crop_one(self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        """Returns the crop (S, S, 3) that `crop` makes of an image (H, W, 3) at this position."""
-        return self.crop(image[None], step, tf.reshape(position, (1,)))[0]
+    def draw_crops(
+        self, height: tf.Tensor, width: tf.Tensor, step: tf.Tensor, position: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the box (1, 4) of `crop` at a position in the batch, and its flip (1,)."""
+        uniforms = self._uniforms(step, _CROP, tf.reshape(position, (1,)), CROP_NUMBERS)
+        return draw_crops(uniforms, height, width, self.config.views)
 
     def finish(self, crops: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns views (B, S, S, 3) float32, normalised, of crops (B, S, S, 3) in [0, 1]."""
@@ -115,7 +118,10 @@ def labelled_views(
     positions = tf.range(batch_size)
 
     def augment(step, first, items):
-        crops = views.crop(items, step, positions) if images.in_memory else items
+        if images.in_memory:
+            crops = views.crop(items, step, positions)
+        else:
+            crops = operations.unit_pixels(items[:, 0])
         targets = tf.one_hot(tf.gather(labels, rows_of(step, positions)), num_classes)  # (B, K)
         return views.mix(views.finish(crops, step), targets, step)
 

@@ -8,6 +8,7 @@ import typing
 import tensorflow as tf
 
 from sit_keras.data.pipeline import map_plainly
+from sit_keras.data.single_crops import cut_crops
 
 if typing.TYPE_CHECKING:
     from sit_keras.training.pretrainer import SiTPretrainer
@@ -61,7 +62,10 @@ def pair_crops(
             if image.shape[-1] == 1:
                 image = tf.repeat(image, channels, axis=-1)
             step, position = begin + number // batch_size, number % batch_size
-            return two_views.crop_one(image, step, position)
+            height, width = tf.unstack(tf.shape(image)[:2])
+            boxes, flips = two_views.draw_crops(height, width, step, position)
+            value_range = two_views.preprocessing.value_range
+            return cut_crops(image, boxes, flips, two_views.image_size, value_range)
 
         return map_plainly(dataset.enumerate(), crop)
 

@@ -12,13 +12,10 @@ import tensorflow as tf
 
 from sit_keras.augment.operations import unit_pixels
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.data.image_tensors import decode_image, open_image
 from sit_keras.data.images import ImageSet
-from sit_keras.data.reading import read_image
+from sit_keras.data.single_crops import cut_crops
 from sit_keras.models.preprocessing import ImagePreprocessing
-
-# A crop of 8 % of the area is 28 % of the side, so files are read at up to four times the size
-# wanted and no larger: a photo of 12 megapixels would cost a hundred times the work.
-_READ_SCALE = 4
 
 
 class Views(typing.Protocol):
@@ -27,8 +24,10 @@ class Views(typing.Protocol):
     image_size: int
     seed: int
 
-    def crop_one(self, image: tf.Tensor, step: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-        """Returns crops of one size of an image (H, W, C) at a position of the global batch."""
+    def draw_crops(
+        self, height: tf.Tensor, width: tf.Tensor, step: tf.Tensor, position: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the boxes (V, 4) and flips (V,) of an image at a position of the global batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +122,11 @@ def step_parts(
 
     Args:
         images, batch_size, start_step, end_step, shuffle, shard: as for `step_images`.
-        views: Views. Cuts images of mixed sizes to one size; its seed orders the images.
+        views: Views. Draws the crops of images of mixed sizes; its seed orders the images.
 
     Returns:
-        A dataset of (step, position of the first image in the global batch, images or crops).
+        A dataset of (step, position of the first image in the global batch, images or crops). Crops
+        are (b, V, S, S, 3) uint8.
     """
     share = batch_size // shard.count
     rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
@@ -151,9 +151,10 @@ def step_parts(
         return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        return views.crop_one(
-            read_tensor(path, views.image_size, images.value_range), step, position
-        )
+        opened = open_image(path, views.image_size, images.value_range)
+        boxes, flips = views.draw_crops(*tf.unstack(opened.size), step, position)
+        image, scale = decode_image(opened, tf.reduce_min(boxes[:, 2:]) / views.image_size)
+        return cut_crops(image, boxes * tf.tile(scale, (2,)), flips, views.image_size)
 
     crops = map_plainly(places.flat_map(one_by_one), crop).batch(share, drop_remainder=True)
     parts = tf.data.Dataset.zip(places, crops)
@@ -209,18 +210,6 @@ def _items_tensor(images: ImageSet) -> tf.Tensor:
         return tf.constant([os.fsencode(path) for path in images.items], tf.string)
 
 
-def read_tensor(
-    path: tf.Tensor, image_size: int, value_range: tuple[float, float] | None
-) -> tf.Tensor:
-    """Reads a file inside of tf.data for views of `image_size` pixels: (H, W, 3) uint8."""
-
-    def read(path):
-        return read_image(os.fsdecode(path), _READ_SCALE * image_size, value_range)
-
-    image = tf.numpy_function(read, [path], tf.uint8)
-    return tf.ensure_shape(image, (None, None, 3))
-
-
 def eval_batches(
     images: ImageSet, preprocessing: ImagePreprocessing, batch_size: int = 256
 ) -> tf.data.Dataset:
@@ -240,7 +229,12 @@ def eval_batches(
         return preprocessing.normalize(preprocessing.centre(unit_pixels(batch)))
 
     def read(path):
-        return read_tensor(path, max(preprocessing.image_shape[:2]), images.value_range)
+        size = max(preprocessing.image_shape[:2])
+        opened = open_image(path, size, images.value_range)
+        centre = tf.cast(tf.reduce_min(opened.size), tf.float32) * preprocessing.config.crop
+        # Whole pixels of a reduced image are large steps for the borders of the crop, so twice the
+        # size is decoded.
+        return decode_image(opened, centre / (2 * size))[0]
 
     items = _items_tensor(images)
     if images.in_memory:

@@ -1,6 +1,7 @@
 """Reads one image file of any format and mode, or finds out for little whether it can be read."""
 
 import contextlib
+import io
 import os
 import stat
 import typing
@@ -9,9 +10,11 @@ import warnings
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from sit_keras.data import orientation
 from sit_keras.data.decoding_budget import BUDGET
 from sit_keras.data.image_formats import readable_formats
 from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
+from sit_keras.data.record_address import RecordAddress
 
 # Decoding may take this many bytes, unless all pixels of the file are asked for.
 MOST_MEMORY = 960 * 2**20
@@ -19,17 +22,7 @@ MOST_MEMORY = 960 * 2**20
 _COPIES = {"WEBP": 4, "AVIF": 3, "HEIF": 3, "PPM": 3}
 
 # Tags of TIFF, and the number that starts one of more than 4 GB.
-_ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _BIG_TIFF = 274, 278, 322, 323, 43
-# What sets an image upright that was stored in one of these ways.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _BIG_TIFF = 278, 322, 323, 43
 SEVERAL_FRAMES = "only the first of several frames is read"
 
 # The C library keeps freed blocks of up to 32 MiB for itself, a heap for each thread: with Pillow's
@@ -51,7 +44,7 @@ def read_image(
     bits are scaled by the rule of `sit_keras.data.pixel_values`.
 
     Args:
-        path: the file.
+        path: the file, or the text of a `RecordAddress`.
         enough: int or None. A short side in pixels that suffices: a larger image is read at a whole
             fraction of its size, but never below it.
         value_range: (low, high) or None. Which values become black and white in files of more than
@@ -70,10 +63,8 @@ def read_image(
         with _decoded(file, enough):
             limits = values.range_in(file, value_range)
             pixels = _rgb(file, values, limits, enough)
-            method = _UPRIGHT.get(_orientation(file))
-    if method is None:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).transpose(method))
+            stored = _orientation(file)
+    return orientation.set_upright(pixels, stored)
 
 
 def check_image(path: str | os.PathLike, value_range: Range | None = None) -> str:
@@ -117,12 +108,19 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-@contextlib.contextmanager
-def _opened(path) -> typing.Iterator[Image.Image]:
+def _stream(path) -> typing.BinaryIO:
+    address = RecordAddress.parse(os.fspath(path))
+    if address is not None:
+        return io.BytesIO(address.read())
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
         raise ValueError("it is not a regular file")
+    return open(path, "rb")
+
+
+@contextlib.contextmanager
+def _opened(path) -> typing.Iterator[Image.Image]:
     # Given the path, Pillow maps some files, and the process would end with one that is cut short.
-    with open(path, "rb") as stream:
+    with _stream(path) as stream:
         try:
             file = Image.open(stream, formats=readable_formats())
         except UnidentifiedImageError:
@@ -218,7 +216,7 @@ def _without_transparency(image):
 def _orientation(file) -> int:
     """How the pixels of a decoded file are stored; 1, upright, where that cannot be read."""
     with contextlib.suppress(Exception):  # odd metadata are not the fault of the pixels
-        return int(file.getexif().get(_ORIENTATION, 1))
+        return int(file.getexif().get(orientation.TAG, 1))
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Where images come from: the embedded digits, TFDS, or a folder of the user's own."""
+"""Where images come from: the embedded digits, TFDS, a folder of the user's own, or records."""
 
 import dataclasses
 import os
@@ -12,6 +12,7 @@ from sit_keras.config.checks import check_value_range
 from sit_keras.config.extras import import_package
 from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
+from sit_keras.data.records import describe_records, load_records
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
 TFDS_SPLITS = {
@@ -21,7 +22,7 @@ TFDS_SPLITS = {
     "tiny_imagenet": ("train",),
 }
 NUM_DIGITS_TRAIN = 1437
-DATASETS = ("digits", *TFDS_SPLITS, "folder:PATH")
+DATASETS = ("digits", *TFDS_SPLITS, "folder:PATH", "records:PATH")
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 
 
@@ -70,6 +71,10 @@ def load_source(
     if name.startswith("folder:"):
         train, test = load_folder(name.removeprefix("folder:"), strict, value_range)
         return Source(name, train, test)
+    if name.startswith("records:"):
+        train, test = load_records(name.removeprefix("records:"))
+        print(describe_records(train, test))
+        return Source(name, train, test)
     builder = _prepared_builder(name, data_dir, download)
     train = _concatenate([_read_split(builder, split) for split in TFDS_SPLITS[name]])
     return Source(name, train, _read_split(builder, "test"))
@@ -87,13 +92,16 @@ def survey_source(
         name, data_dir, download, value_range: as for `load_source`.
 
     Returns:
-        Survey, whose text is empty but for folders. The files of a folder count as they were when
-        it was opened the last time; those that were never read count as images.
+        Survey, whose text is empty but for folders and records. The files of a folder count as they
+        were when it was opened the last time; those that were never read count as images.
     """
     if name == "digits":
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
         return survey_folder(name.removeprefix("folder:"), value_range)
+    if name.startswith("records:"):
+        train, test = load_records(name.removeprefix("records:"))
+        return Survey(len(train), len(train.labelled()), describe_records(train, test))
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
     return Survey(sum(counts.values()), counts["train"], "")

@@ -83,7 +83,7 @@ class RunData:
         """The folder of the data set, None for images in memory."""
         if self.train.in_memory:
             return None
-        return pathlib.Path(self.config.dataset.removeprefix("folder:")).expanduser()
+        return pathlib.Path(self.config.dataset.partition(":")[2]).expanduser()
 
     def refuse_as_output(self, output: str | os.PathLike) -> None:
         """Raises ValueError if a folder for results is one of the folders of these images.

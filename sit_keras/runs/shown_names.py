@@ -30,10 +30,9 @@ def shown_path(path: str | os.PathLike) -> str:
 
 
 def shown_dataset(name: str) -> str:
-    """Returns the name of a data set, of `folder:PATH` with the path of `shown_path`."""
-    if not name.startswith("folder:"):
-        return name
-    return f"folder:{shown_path(name.removeprefix('folder:'))}"
+    """Returns the name of a data set, of `folder:PATH` and others with that of `shown_path`."""
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{shown_path(path)}" if colon else name
 
 
 def shown_settings(settings: dict) -> dict:

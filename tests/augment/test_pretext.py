@@ -165,17 +165,6 @@ def test_the_value_range_scales_the_images(random):
         np.testing.assert_allclose(views["corrupted"], expected["corrupted"], atol=1e-4)
 
 
-def test_crops_made_one_by_one_give_the_same_views_but_for_rounding(random):
-    images, step = pixels(random, 8, 21), 4
-    two_views = TwoViews(16, corruption=CLEAN, seed=2)
-    pairs = np.stack([two_views.crop_one(images[i], step, i) for i in range(8)])
-    assert pairs.shape == (8, 2, 16, 16, 3) and pairs.dtype == np.uint8
-    one_by_one, together = two_views(pairs, step), two_views(images, step)
-    np.testing.assert_array_equal(one_by_one["rotation"], together["rotation"])
-    # Half a grey value, multiplied by two jitters and divided by the deviation.
-    np.testing.assert_allclose(one_by_one["clean"], together["clean"], atol=0.03)
-
-
 def test_each_corruption_changes_what_it_should_and_nothing_else(random):
     images = pixels(random, 16, 32)
     for name in ("grey", "blur", "drop", "replace", "colour"):

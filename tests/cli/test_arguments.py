@@ -28,6 +28,7 @@ CALLS = {
     "orient": ("workflows.orient", "orient", {}),
     "outliers": ("workflows.outliers", "outliers", {}),
     "convert": ("workflows.convert", "convert", {}),
+    "pack": ("workflows.pack", "pack", {}),
 }  # fmt: skip
 # Flags for which the command does something before, after or instead of that function.
 BESIDE = {
@@ -80,6 +81,9 @@ TYPED = {
                  "--image_size=32"],
                 {"source": "a.pth", "output": "o", "weights": "w", "release": "2021-04",
                  "num_heads": 3, "image_size": 32}),
+    "pack": (["folder:a", "--output=o", "--strict", "--value_range=0,1"],
+             {"source": "folder:a", "output": "o", "data_dir": None, "download": False,
+              "strict": True, "value_range": (0.0, 1.0)}),
     "client": (["a.png", "b", "--server=s:1", "--model=m", "--neighbours=2",
                 "--version=3", "--timeout=5", "--retries=0"],
                {"images": ["a.png", "b"], "server": "s:1", "model": "m", "version": 3,

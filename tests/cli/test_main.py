@@ -64,6 +64,7 @@ NOWHERE = {
     "orient": ["nowhere", "--model=nowhere"],
     "outliers": ["nowhere", "--model=nowhere"],
     "convert": ["nowhere.pth", "--output=out"],
+    "pack": ["folder:nowhere", "--output=out"],
 }
 
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from sit_keras.data.mixed_sizes import pair_crops
+from sit_keras.data.single_crops import cut_crops
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.pretrainer import SiTPretrainer
 
@@ -22,6 +23,11 @@ def photos(random, channels=3):
     return images, tf.data.Dataset.from_generator(lambda: images, output_signature=signature)
 
 
+def crops_of(model, image, step, position):
+    drawn = model.two_views.draw_crops(*image.shape[:2], step, position)
+    return cut_crops(image, *drawn, 16)
+
+
 def test_crops_follow_the_step_of_the_model_from_epoch_to_epoch(random):
     model, (images, dataset) = new_model(), photos(random)
     crops = pair_crops(dataset, model, batch_size=4)
@@ -29,14 +35,14 @@ def test_crops_follow_the_step_of_the_model_from_epoch_to_epoch(random):
     assert [batch.shape for batch in first] == [(4, 2, 16, 16, 3)] * 2
     for step, batch in enumerate(first):
         for position, pair in enumerate(batch):
-            made = model.two_views.crop_one(images[4 * step + position], step, position)
+            made = crops_of(model, images[4 * step + position], step, position)
             np.testing.assert_array_equal(pair, made)
     for a, b in zip(first, crops, strict=True):
         np.testing.assert_array_equal(a, b)  # no step was taken in between
     model.fit(crops, epochs=1, verbose=0)
     assert int(model.step) == 2
     second = list(crops)
-    np.testing.assert_array_equal(second[0][0], model.two_views.crop_one(images[0], 2, 0))
+    np.testing.assert_array_equal(second[0][0], crops_of(model, images[0], 2, 0))
     assert (np.array(first) != np.array(second)).any()
 
 

@@ -11,6 +11,7 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import CorruptionConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import Shard, count_steps, eval_batches, step_images, step_views
+from sit_keras.data.reading import read_image
 from sit_keras.models.preprocessing import ImagePreprocessing
 
 ALL = CorruptionConfig(colour=True)
@@ -112,6 +113,30 @@ def test_files_and_pixels_give_the_same_views_but_for_rounding(random, tmp_path)
     for a, b in zip(*datasets, strict=True):
         np.testing.assert_allclose(a["clean"], b["clean"], atol=0.03)
         np.testing.assert_array_equal(a["rotation"], b["rotation"])
+
+
+def test_jpegs_that_are_decoded_smaller_give_the_crops_of_the_whole_image(random, tmp_path):
+    """Turned ones too, and for training as for evaluation."""
+    exif, wholes, jpegs = Image.Exif(), [], []
+    exif[0x0112] = 6
+    for i, (width, height) in enumerate([(300, 240), (230, 230)]):
+        small = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+        jpegs.append(str(tmp_path / f"{i}.jpg"))
+        wholes.append(str(tmp_path / f"{i}.png"))
+        photo = small.resize((width, height), Image.Resampling.BICUBIC)
+        photo.save(jpegs[-1], quality=95, exif=exif)
+        Image.fromarray(read_image(jpegs[-1])).save(wholes[-1])
+    whole, jpeg = (ImageSet(np.array(each), np.full(2, -1)) for each in (wholes, jpegs))
+    views = TwoViews(64, seed=1)  # files of other kinds are read up to four times as large
+    differences = [
+        np.abs(a.numpy().astype(int) - b.numpy())
+        for a, b in zip(*(step_images(each, views, 2, 0, 4) for each in (whole, jpeg)), strict=True)
+    ]
+    assert np.max(differences) > 0  # some were decoded smaller
+    assert np.mean(differences) < 1.5
+    sets = (eval_batches(each, ImagePreprocessing((32, 32, 3))) for each in (whole, jpeg))
+    for a, b in zip(*sets, strict=True):
+        assert 0 < np.abs(a - b).mean() < 0.06  # of values that deviate by about 1
 
 
 def test_files_whose_names_are_not_utf8_are_read_for_training_and_evaluation(random, tmp_path):
