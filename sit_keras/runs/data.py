@@ -149,11 +149,11 @@ class RunData:
         (images,) = self.train_batches(step, step + 1)
         return self.two_views(images, step)
 
-    def sample_of_validation(self) -> dict[str, tf.Tensor]:
-        """Returns views of at most `MAX_MEASURED` watched images, as validation draws them."""
+    def sample_of_validation(self) -> tf.Tensor:
+        """Returns a batch of at most `MAX_MEASURED` watched images, see `step_images`."""
         images = self.watched(min(MAX_MEASURED, self.config.batch_size))
         (batch,) = step_images(images, self.validation_views, len(images), 0, 1, shuffle=False)
-        return self.validation_views(batch, 0)
+        return batch
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""

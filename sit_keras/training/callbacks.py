@@ -17,6 +17,10 @@ from sit_keras.training import strategy
 from sit_keras.training.micro_batches import losses_in_parts, smallest_parts, task_gradient_norms
 
 
+# Views of validation, the same after each epoch, that are kept rather than made again.
+MAX_KEPT_BYTES = 64 * 2**20
+
+
 class ValidationLosses(keras.callbacks.Callback):
     """Adds the losses on held-out images to the epoch's logs, as `val_` and their names.
 
@@ -36,25 +40,36 @@ class ValidationLosses(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
 
-        def losses(images, step):
-            views = model.make_views(images, step, validation=True)
-            parts = smallest_parts(images.shape[0], self._at_once)
+        def losses(views):
+            parts = smallest_parts(views["corrupted"].shape[0], self._at_once)
             found, accuracies = losses_in_parts(model, views, parts)
             return {"loss": model.weighting(found), **found, **accuracies}
 
         self._losses = tf.function(losses, autograph=False)
+        self._kept = None
 
     def on_epoch_end(self, epoch, logs=None):
         replicas, names = self.model.distribute_strategy, list(self.model.trackers)
         means = dict.fromkeys(names, 0.0)
         if strategy.is_chief(replicas):
-            found = [
-                self._losses(images, tf.constant(step, tf.int64))
-                for step, images in enumerate(self._batches)
-            ]
+            found = [self._losses(views) for views in self._views()]
             means = {name: float(np.mean([each[name] for each in found])) for name in names}
         for name in names:
             logs[f"val_{name}"] = strategy.from_chief(replicas, means[name])
+
+    def _views(self):
+        """Yields the views of each batch: those that are kept, if all of them are small enough."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for step, images in enumerate(self._batches):
+            views = self.model.make_views(images, tf.constant(step, tf.int64), validation=True)
+            yield views
+            size += sum(x.dtype.size * x.shape.num_elements() for x in views.values())
+            kept = [*kept, views] if size <= MAX_KEPT_BYTES else []
+        if size <= MAX_KEPT_BYTES:
+            self._kept = kept
 
 
 class TaskGradients(keras.callbacks.Callback):

@@ -28,7 +28,7 @@ from sit_keras.training.micro_batches import (
 )
 from sit_keras.training.objective import PretextObjective
 from sit_keras.training.update import track, update
-from sit_keras.training.view_maker import view_makers
+from sit_keras.training.view_maker import ViewMaker
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
@@ -143,8 +143,8 @@ class SiTPretrainer(TrainsOnImages):
             name: keras.metrics.Mean(name=name)
             for name in ("loss", *self.tasks, *self.objective.accuracy_names)
         }
-        self._view_makers = view_makers(self.two_views, backbone.image_shape[-1], compiled=True)
-        self(keras.Input((None, None, backbone.image_shape[-1])))  # builds it, for `summary`
+        self._view_maker = ViewMaker(self.two_views, backbone.image_shape[-1], compiled=True)
+        self.built = True  # all of its parts are; Keras would trace the network twice to find out
 
     def _counter(self, name):
         return self.add_weight(
@@ -206,7 +206,7 @@ class SiTPretrainer(TrainsOnImages):
         # Keras' "auto" stands for False on a CPU, where the views gain most from XLA.
         compiled = kwargs.get("jit_compile", "auto") is not False
         channels = self.backbone.image_shape[-1]
-        self._view_makers = view_makers(self.two_views, channels, compiled)
+        self._view_maker = ViewMaker(self.two_views, channels, compiled)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -223,7 +223,7 @@ class SiTPretrainer(TrainsOnImages):
             step: scalar int64.
             validation: bool. Draw the views of validation, which training never sees.
         """
-        return self._view_makers[validation](data, step)
+        return self._view_maker(data, step, validation)
 
     def replica_loss(self, losses: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the weighted sum of the losses, and what of it a replica differentiates."""

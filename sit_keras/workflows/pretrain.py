@@ -223,7 +223,8 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     validation = [ValidationLosses(data.validation_batches(), at_once)] if data.can_validate else []
     followers = [position, *validation, watch]
     if is_first:
-        sample = data.sample_of_validation()
+        images = data.sample_of_validation()
+        sample = model.make_views(images, tf.constant(0, tf.int64), validation=True)
         followers += _measures(data, sample, at_once)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
@@ -245,8 +246,8 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
                 steps_per_epoch=min(steps, last - first),
                 callbacks=[*followers, *users_callbacks, stop],
             )
-    if is_first and save.saved_step != position.step:
-        save.save()  # the disk was full, or a kill came between checkpoint and encoder
+    if is_first:
+        save.save()  # what is missing yet, after a full disk or a kill too
     return time.monotonic() - begin
 
 
