@@ -223,8 +223,7 @@ def _fit(model, checkpoints, data, run_dir, execution, users_callbacks):
     validation = [ValidationLosses(data.validation_batches(), at_once)] if data.can_validate else []
     followers = [position, *validation, watch]
     if is_first:
-        images = data.sample_of_validation()
-        sample = model.make_views(images, tf.constant(0, tf.int64), validation=True)
+        sample = functools.cache(lambda: data.sample_of_validation(model.make_views))
         followers += _measures(data, sample, at_once)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
