@@ -55,7 +55,7 @@ class TwoViews:
         corruption: CorruptionConfig.
         preprocessing: PreprocessingConfig. The range of the images that come in, and how the views
             are normalised.
-        seed: int.
+        seed: int, or a tensor of `seed_words`.
     """
 
     image_size: int

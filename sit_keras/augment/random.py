@@ -51,11 +51,16 @@ def threefry_2x32(key, counter, rounds: int = 20):
     return first, second
 
 
-def random_bits(seed: int, step, stream: int, positions, count: int):
+def seed_words(seed: int):
+    """Returns the lowest 64 bits of a seed as (2,) uint32, the lower half first."""
+    return ops.convert_to_tensor([seed & _WORD, seed >> 32 & _WORD], dtype="uint32")
+
+
+def random_bits(seed, step, stream: int, positions, count: int):
     """Returns uniformly distributed bits.
 
     Args:
-        seed: int. The lowest 64 bits count.
+        seed: int, whose lowest 64 bits count, or a tensor of `seed_words`.
         step: int or scalar integer tensor. The lowest 32 bits count.
         stream: int. A number for each purpose, so that those of one step are independent.
         positions: (B,) integer tensor. Where each image stands in the global batch.
@@ -65,7 +70,8 @@ def random_bits(seed: int, step, stream: int, positions, count: int):
         (B, n) uint32.
     """
     step = ops.cast(step, "uint32") if ops.is_tensor(step) else _word(step)
-    key = threefry_2x32((_word(seed), _word(seed >> 32)), (step, _word(stream)))
+    words = seed if ops.is_tensor(seed) else seed_words(seed)
+    key = threefry_2x32((words[0], words[1]), (step, _word(stream)))
     half = (count + 1) // 2
     position = ops.cast(positions, "uint32")[:, None]  # (B, 1)
     index = ops.cast(ops.arange(half, dtype="int32"), "uint32")[None]  # (1, n / 2)

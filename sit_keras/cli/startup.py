@@ -10,6 +10,9 @@ import typing
 from sit_keras.config.extras import import_package
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Imported by TensorFlow (TFLite's converter of JAX models) and by Keras (wrappers for scikit-learn,
+# plots) where they are installed, which no command needs: a third of the time of the import.
+UNNEEDED = ("jax", "sklearn", "matplotlib.pyplot", "scipy.sparse")
 # TensorFlow's libraries write some lines while they are loaded, before they have read the level
 # from the environment, and an error on every machine without an NVIDIA driver.
 CHATTER = re.compile(
@@ -33,8 +36,20 @@ def start_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     everything = os.environ.setdefault(LEVEL, "1") == "0"
-    with contextlib.nullcontext() if everything else _without_chatter():
+    with contextlib.nullcontext() if everything else _without_chatter(), _hidden(UNNEEDED):
         import_package("tensorflow").config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _hidden(modules: typing.Sequence[str]) -> typing.Iterator[None]:
+    """Makes modules that are not imported yet look as if they were not installed."""
+    hidden = dict.fromkeys(name for name in modules if name not in sys.modules)
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

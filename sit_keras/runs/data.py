@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -149,11 +150,15 @@ class RunData:
         (images,) = self.train_batches(step, step + 1)
         return self.two_views(images, step)
 
-    def sample_of_validation(self) -> dict[str, tf.Tensor]:
-        """Returns views of at most `MAX_MEASURED` watched images, as validation draws them."""
+    def sample_of_validation(self, make_views: typing.Callable) -> dict[str, tf.Tensor]:
+        """Returns views of at most `MAX_MEASURED` watched images, as validation draws them.
+
+        Args:
+            make_views: that of the `SiTPretrainer`, which has compiled it.
+        """
         images = self.watched(min(MAX_MEASURED, self.config.batch_size))
         (batch,) = step_images(images, self.validation_views, len(images), 0, 1, shuffle=False)
-        return self.validation_views(batch, 0)
+        return make_views(batch, tf.constant(0, tf.int64), validation=True)
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""

@@ -46,7 +46,8 @@ def export(
         classifier: a `classifier.keras` on the same encoder; None takes the one in the folder, or
             that of the run's own linear evaluation, if there is one.
         half: bool. Keep the weights in float16, for half the size.
-        check: bool. Verify the version before it gets its name, see `verify_export`.
+        check: bool. Verify the version before it gets its name, as `verify_export` does, but in
+            this process, which has TensorFlow already.
 
     Returns:
         The folder of the new version.
@@ -66,7 +67,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
             model = _write(servable, signatures, parts, half, pathlib.Path(aside))
             if check:
-                verify_export(model)
+                _verify_here(model)
             return publish(model, output)
 
 
@@ -79,7 +80,9 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
     servable.contract = [
         tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
     ]
-    tf.saved_model.save(servable, str(model), signatures=signatures)
+    # Those that the contract has traced; TensorFlow would trace them again.
+    functions = {name: function.get_concrete_function() for name, function in signatures.items()}
+    tf.saved_model.save(servable, str(model), signatures=functions)
     extra.mkdir()
     write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
     try:
@@ -101,6 +104,14 @@ def _card(run, about) -> str:
         card.read_text("utf-8") if card.exists() else None,
         read_json(conversion, "what was converted") if conversion.exists() else None,
     )
+
+
+def _verify_here(model):
+    try:
+        with tf.device("CPU"):  # where the examples were made
+            verify.verify(model)
+    except ValueError as error:
+        raise ValueError(f"The export failed: {error}") from error
 
 
 def verify_export(path: str | os.PathLike) -> str:

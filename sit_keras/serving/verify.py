@@ -23,6 +23,19 @@ def checksums(model: pathlib.Path) -> dict[str, str]:
     }
 
 
+def refuse_python(model: pathlib.Path) -> None:
+    """Raises ValueError if a model calls Python functions: it would work in their process alone."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((model / "saved_model.pb").read_bytes())
+    for graph in saved.meta_graphs:
+        functions = graph.graph_def.library.function
+        nodes = [*graph.graph_def.node, *(node for f in functions for node in f.node_def)]
+        python = {node.op for node in nodes if "PyFunc" in node.op}
+        if python:
+            raise ValueError(f"it calls Python functions: {', '.join(sorted(python))}")
+
+
 def verify(model: pathlib.Path) -> list[str]:
     """Returns a line for each comparison; raises ValueError at the first that fails."""
     expected = json.loads((model / "assets.extra" / CHECKSUMS).read_text())
@@ -31,6 +44,7 @@ def verify(model: pathlib.Path) -> list[str]:
     if wrong:
         raise ValueError(f"these files are not those that were exported: {', '.join(wrong)}")
     lines = [f"{len(found)} files as exported"]
+    refuse_python(model)
 
     import numpy as np
     import tensorflow as tf

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import time
+import typing
 
 import keras
 import numpy as np
@@ -15,6 +16,12 @@ from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import strategy
 from sit_keras.training.micro_batches import losses_in_parts, smallest_parts, task_gradient_norms
+
+# A batch of views, or what makes one when it is first needed.
+Batch = dict[str, tf.Tensor] | typing.Callable[[], dict[str, tf.Tensor]]
+
+# Views of validation, the same after each epoch, that are kept rather than made again.
+MAX_KEPT_BYTES = 64 * 2**20
 
 
 class ValidationLosses(keras.callbacks.Callback):
@@ -36,25 +43,36 @@ class ValidationLosses(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
 
-        def losses(images, step):
-            views = model.make_views(images, step, validation=True)
-            parts = smallest_parts(images.shape[0], self._at_once)
+        def losses(views):
+            parts = smallest_parts(views["corrupted"].shape[0], self._at_once)
             found, accuracies = losses_in_parts(model, views, parts)
             return {"loss": model.weighting(found), **found, **accuracies}
 
         self._losses = tf.function(losses, autograph=False)
+        self._kept = None
 
     def on_epoch_end(self, epoch, logs=None):
         replicas, names = self.model.distribute_strategy, list(self.model.trackers)
         means = dict.fromkeys(names, 0.0)
         if strategy.is_chief(replicas):
-            found = [
-                self._losses(images, tf.constant(step, tf.int64))
-                for step, images in enumerate(self._batches)
-            ]
+            found = [self._losses(views) for views in self._views()]
             means = {name: float(np.mean([each[name] for each in found])) for name in names}
         for name in names:
             logs[f"val_{name}"] = strategy.from_chief(replicas, means[name])
+
+    def _views(self):
+        """Yields the views of each batch: those that are kept, if all of them are small enough."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for step, images in enumerate(self._batches):
+            views = self.model.make_views(images, tf.constant(step, tf.int64), validation=True)
+            yield views
+            size += sum(x.dtype.size * x.shape.num_elements() for x in views.values())
+            kept = [*kept, views] if size <= MAX_KEPT_BYTES else []
+        if size <= MAX_KEPT_BYTES:
+            self._kept = kept
 
 
 class TaskGradients(keras.callbacks.Callback):
@@ -64,27 +82,31 @@ class TaskGradients(keras.callbacks.Callback):
     of these norms over all tasks.
 
     Args:
-        views: a batch of views, the same every epoch.
+        views: a batch of views, the same every epoch; or a function that returns it.
         at_once: int or None. Images that go through the network at once; None for all of them.
     """
 
-    def __init__(self, views: dict, at_once: int | None = None):
+    def __init__(self, views: Batch, at_once: int | None = None):
         super().__init__()
         self._views = views
-        batch = len(views["corrupted"])
-        self._num_parts = smallest_parts(batch, at_once or batch)
+        self._at_once = at_once
 
     def set_model(self, model):
         super().set_model(model)
-        self._norms = tf.function(
-            lambda views: task_gradient_norms(model, views, self._num_parts), autograph=False
-        )
+
+        def norms(views):
+            batch = views["corrupted"].shape[0]
+            parts = smallest_parts(batch, self._at_once or batch)
+            return task_gradient_norms(model, views, parts)
+
+        self._norms = tf.function(norms, autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
         weighting = self.model.weighting
         logs.update({f"alpha_{task}": float(a) for task, a in weighting.alphas().items()})
         logs.update({f"weight_{task}": float(w) for task, w in weighting.task_weights().items()})
-        norms = {task: float(norm) for task, norm in self._norms(self._views).items()}
+        norms = self._norms(_made(self._views))
+        norms = {task: float(norm) for task, norm in norms.items()}
         total = max(sum(norms.values()), 1e-12)
         logs.update({f"share_{task}": norm / total for task, norm in norms.items()})
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
@@ -94,7 +116,8 @@ class ReconstructionSheets(keras.callbacks.Callback):
     """Writes a sheet of clean, corrupted and restored images every so many epochs and at the end.
 
     Args:
-        views: a batch of views; the first eight images are shown, one view of each.
+        views: a batch of views, or a function that returns it; the first eight images are shown,
+            one view of each.
         folder: where the PNG files go.
         every: int. Epochs.
         epochs: int or None. Of the whole training, the last of which has a sheet too.
@@ -103,7 +126,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
 
     def __init__(
         self,
-        views: dict,
+        views: Batch,
         folder: str | os.PathLike,
         every: int = 1,
         epochs: int | None = None,
@@ -111,7 +134,7 @@ class ReconstructionSheets(keras.callbacks.Callback):
     ):
         super().__init__()
         self._epochs = epochs
-        self._views = {name: value[:8, 0] for name, value in views.items()}
+        self._views = views
         self._folder = pathlib.Path(folder)
         self._log = log
         self._every = every
@@ -128,14 +151,15 @@ class ReconstructionSheets(keras.callbacks.Callback):
             gc.collect()  # a figure is one large cycle of references, of which dozens would wait
 
     def _write(self, path):
-        outputs = self.model.network(self._views["corrupted"], training=False)
+        views = {name: value[:8, 0] for name, value in _made(self._views).items()}
+        outputs = self.model.network(views["corrupted"], training=False)
         tasks = self.model.tasks
         predicted = np.argmax(outputs["rotation_logits"], -1)
         reconstruction_sheet(
-            clean=self._views["clean"].numpy(),
-            corrupted=self._views["corrupted"].numpy(),
+            clean=views["clean"].numpy(),
+            corrupted=views["corrupted"].numpy(),
             restored=outputs["reconstruction"].numpy() if "reconstruction" in tasks else None,
-            rotation=self._views["rotation"].numpy(),
+            rotation=views["rotation"].numpy(),
             predicted_rotation=predicted if "rotation" in tasks else None,
             path=path,
             preprocessing=self.model.backbone.preprocessing,
@@ -210,6 +234,10 @@ class EpochReport(keras.callbacks.Callback):
         if f"alpha_{task}" in logs:
             text += f" alpha {logs[f'alpha_{task}']:.2f}"
         return f"{text} x{logs[f'weight_{task}']:.2f} gradient {logs[f'share_{task}']:.0%}"
+
+
+def _made(views):
+    return views() if callable(views) else views
 
 
 def _duration(seconds: float) -> str:

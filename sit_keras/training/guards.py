@@ -7,6 +7,7 @@ import math
 import pathlib
 import signal
 import threading
+import time
 
 import keras
 import tensorflow as tf
@@ -20,6 +21,8 @@ from sit_keras.training.checkpoint import Checkpoints
 # A network that gives nothing else will not mend.
 MAX_SKIPPED_IN_A_ROW = 10
 MAX_SCALES_IN_A_ROW = 50
+# Between two times that the encoder is written, which takes as long as two steps of the digits.
+SECONDS_PER_ENCODER = 10
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -189,7 +192,9 @@ class StopOnSignal(keras.callbacks.Callback):
 
 
 class SaveState(keras.callbacks.Callback):
-    """Saves a checkpoint and the encoder after each epoch; a file is complete or not there.
+    """Saves a checkpoint after each epoch, and the encoder unless it was saved just before.
+
+    A file is complete or not there. Whoever ends the training calls `save`.
 
     Args:
         checkpoints: Checkpoints.
@@ -210,16 +215,29 @@ class SaveState(keras.callbacks.Callback):
         self._checkpoints = checkpoints
         self._position = position
         self._encoder_path = encoder_path
-        self.saved_step = None  # by this process
+        self._checkpoint_step = self._encoder_step = None  # that this process has saved
+        self._next = 0.0  # time at which the encoder is due
 
     def on_epoch_end(self, epoch, logs=None):
-        self.save()
+        self._save_checkpoint()
+        if time.monotonic() >= self._next:
+            self._save_encoder()
 
     def save(self) -> None:
-        """Writes both."""
+        """Writes what is not on the disk yet: the checkpoint, the encoder, or both."""
+        if self._checkpoint_step != self._position.step:
+            self._save_checkpoint()
+        if self._encoder_step != self._position.step:
+            self._save_encoder()
+
+    def _save_checkpoint(self):
         self._checkpoints.save(self._position.step)
+        self._checkpoint_step = self._position.step
+
+    def _save_encoder(self):
         save_keras(self._encoder, self._encoder_path)
-        self.saved_step = self._position.step
+        self._encoder_step = self._position.step
+        self._next = time.monotonic() + SECONDS_PER_ENCODER
 
 
 def forgiving(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:

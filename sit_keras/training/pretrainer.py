@@ -29,7 +29,7 @@ from sit_keras.training.micro_batches import (
 )
 from sit_keras.training.objective import PretextObjective
 from sit_keras.training.update import track, update
-from sit_keras.training.view_maker import view_makers
+from sit_keras.training.view_maker import ViewMaker
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
@@ -61,8 +61,7 @@ class SiTPretrainer(TrainsOnImages):
             over replicas (an optimizer's own clipping would see one replica's alone).
         micro_batches: int. Parts of a replica's batch that go through the network one after the
             other, so that a large batch fits a small memory; the gradient is that of the whole.
-        remat: bool. Set `backbone.remat`: the backward pass computes the blocks again, which saves
-            memory and costs time.
+        remat: bool. `backbone.remat`: compute blocks again, which saves memory and costs time.
         seed: int. Of the views.
 
     Call arguments:
@@ -148,8 +147,8 @@ class SiTPretrainer(TrainsOnImages):
             name: keras.metrics.Mean(name=name)
             for name in ("loss", *self.tasks, *self.objective.accuracy_names)
         }
-        self._view_makers = view_makers(self.two_views, backbone.image_shape[-1], compiled=True)
-        self(keras.Input((None, None, backbone.image_shape[-1])))  # builds it, for `summary`
+        self._view_maker = ViewMaker(self.two_views, backbone.image_shape[-1], compiled=True)
+        self.built = True  # all of its parts are; Keras would trace the network twice to find out
 
     def _counter(self, name):
         return self.add_weight(
@@ -191,8 +190,7 @@ class SiTPretrainer(TrainsOnImages):
                 5e-4 and a decay of 0.05, from which biases, norms, tokens and positions are left
                 out.
             **kwargs: `jit_compile`, `run_eagerly`, `steps_per_execution` and `auto_scale_loss` of
-                `keras.Model.compile`. `jit_compile=False` also keeps the making of views, GELU
-                and layer normalisation from being compiled.
+                `keras.Model.compile`. `jit_compile=False` also leaves views and layers alone.
 
         Raises:
             ValueError: for losses or metrics, which the pretext tasks bring along.
@@ -201,18 +199,15 @@ class SiTPretrainer(TrainsOnImages):
         refused = [name for name in names if kwargs.get(name)]
         if refused:
             raise ValueError(
-                f"SiTPretrainer has losses and metrics of its own, so {', '.join(refused)} would "
-                "do nothing: choose the losses with tasks=, weighting= and task_weights=, and add "
-                "other measurements with callbacks."
+                f"SiTPretrainer has losses of its own, so {', '.join(refused)} would do nothing: "
+                "use tasks=, weighting= and task_weights=, and callbacks to measure other things."
             )
         if optimizer == "auto":
             optimizer = SiTAdamW(5e-4)
         super().compile(optimizer=optimizer, **kwargs)
-        # Keras' "auto" stands for False on a CPU, where the whole step gains nothing from XLA, but
-        # what has no matrix products gains most.
+        # Keras' "auto" means False on a CPU. What has no matrix products gains from XLA there, too.
         compiled = kwargs.get("jit_compile", "auto") is not False
-        channels = self.backbone.image_shape[-1]
-        self._view_makers = view_makers(self.two_views, channels, compiled)
+        self._view_maker = ViewMaker(self.two_views, self.backbone.image_shape[-1], compiled)
         fuse(self.backbone, compiled)
 
     def compile_from_config(self, config):
@@ -230,7 +225,7 @@ class SiTPretrainer(TrainsOnImages):
             step: scalar int64.
             validation: bool. Draw the views of validation, which training never sees.
         """
-        return self._view_makers[validation](data, step)
+        return self._view_maker(data, step, validation)
 
     def replica_loss(self, losses: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the weighted sum of the losses, and what of it a replica differentiates."""

@@ -5,6 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.augment.random import seed_words
 from sit_keras.data.pipeline import compiled_views
 from sit_keras.models.preprocessing import match_channels
 from sit_keras.training import replicas
@@ -13,7 +14,9 @@ from sit_keras.training import replicas
 class ViewMaker:
     """Makes the views of this replica's images, each at its position in the global batch.
 
-    Every replica must have as many images as the others.
+    Every replica must have as many images as the others. The views of validation are drawn with
+    the next seed, so training never sees them; the same function makes both, and is traced and
+    compiled once.
 
     Args:
         two_views: TwoViews.
@@ -24,6 +27,7 @@ class ViewMaker:
         data: images (b, H, W, C), pairs of crops (b, 2, S, S, C) uint8, a tuple that begins with
             one of them, or a dict of views that were made before, which stay as they are.
         step: scalar int64.
+        validation: bool. Make the views of validation.
 
     Returns:
         The dict of `TwoViews`.
@@ -31,26 +35,19 @@ class ViewMaker:
 
     def __init__(self, two_views: TwoViews, num_channels: int, compiled: bool):
         self._num_channels = num_channels
-        self._make = (
-            compiled_views(two_views) if compiled else tf.function(two_views, autograph=False)
-        )
+        self._seed = two_views.seed
 
-    def __call__(self, data, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        def make(images, step, first, seed):
+            views = dataclasses.replace(two_views, seed=seed)
+            return (compiled_views(views) if compiled else views)(images, step, first)
+
+        self._make = tf.function(make, autograph=False)
+
+    def __call__(self, data, step: tf.Tensor, validation: bool = False) -> dict[str, tf.Tensor]:
         images = data[0] if isinstance(data, tuple | list) else data
         if isinstance(images, dict):
             return images
         if len(images.shape) != 5:
             images = match_channels(images, self._num_channels)
-        return self._make(images, step, replicas.replica_id() * tf.shape(images)[0])
-
-
-def view_makers(two_views: TwoViews, num_channels: int, compiled: bool) -> dict[bool, ViewMaker]:
-    """Returns what makes the views of training (False) and of validation (True).
-
-    Those of validation are drawn with the next seed, so training never sees them.
-    """
-    others = dataclasses.replace(two_views, seed=two_views.seed + 1)
-    return {
-        False: ViewMaker(two_views, num_channels, compiled),
-        True: ViewMaker(others, num_channels, compiled),
-    }
+        first = replicas.replica_id() * tf.shape(images)[0]
+        return self._make(images, step, first, seed_words(self._seed + validation))

@@ -226,7 +226,7 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
     validation = [ValidationLosses(data.validation_batches(), at_once)] if data.can_validate else []
     followers = [position, *validation, watch]
     if is_first:
-        sample = data.sample_of_validation()
+        sample = functools.cache(lambda: data.sample_of_validation(model.make_views))
         followers += _measures(data, features, sample, at_once)
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
@@ -248,8 +248,8 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
                 steps_per_epoch=min(steps, last - first),
                 callbacks=[*followers, *users_callbacks, stop],
             )
-    if is_first and save.saved_step != position.step:
-        save.save()  # the disk was full, or a kill came between checkpoint and encoder
+    if is_first:
+        save.save()  # what is missing yet, after a full disk or a kill too
     return time.monotonic() - begin
 
 

@@ -183,6 +183,19 @@ def test_warnings_and_the_last_words_of_a_crash_are_printed(then):
         assert result.stderr.splitlines() == kept
 
 
+def test_packages_that_no_command_needs_are_not_imported_by_tensorflow():
+    """TensorFlow imports JAX where it is installed, and Keras scikit-learn; ours come later."""
+    code = (
+        "import sys\n"
+        "from sit_keras.cli import startup\n"
+        "startup.start_tensorflow()\n"
+        "print([name for name in startup.UNNEEDED if name in sys.modules])\n"
+        "import sklearn, matplotlib.pyplot, scipy.sparse\n"
+        "print(sklearn.__name__)\n"
+    )
+    assert typed(code=code).stdout == "[]\nsklearn\n"
+
+
 def test_start_without_a_standard_error():
     code = "import os; os.close(2)\n" + START.format(then="pass").replace("os.write(2", "print(2")
     result = typed(code=code.replace('print("after", file=sys.stderr)', 'print("after")'))

@@ -30,7 +30,9 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.runs.folder import write_settings
 from sit_keras.serving import verify
+from sit_keras.serving.contract import examples
 from sit_keras.serving.export import export, verify_export
+from sit_keras.serving.servable import Servable
 from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
 
 ENCODER_ONLY = {"serving_default", "serving_bytes", "patches"}
@@ -268,6 +270,39 @@ def test_verification_finds_a_weight_that_was_changed(run_folder, tmp_path):
     data.write_bytes(content)
     with pytest.raises(ValueError, match="not those that were exported: variables/variables.data"):
         verify_export(version)
+
+
+def test_a_model_that_calls_python_is_refused(tmp_path):
+    """It gives the right answers in the process that it was exported in, and on no server."""
+    module = tf.Module()
+    module.double = tf.function(
+        lambda x: tf.numpy_function(lambda y: 2 * y, [x], tf.float32),
+        input_signature=[tf.TensorSpec((), tf.float32)],
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    with pytest.raises(ValueError, match="calls Python functions: .*PyFunc"):
+        verify.refuse_python(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_export_is_traced_once_and_compared_before_it_has_a_name(
+    run_folder, tmp_path, monkeypatch
+):
+    traced, patches = [], Servable.patches
+    monkeypatch.setattr(
+        Servable, "patches", lambda self, views: traced.append(1) or patches(self, views)
+    )
+    version = export(run_folder / "encoder.keras", tmp_path / "out")
+    assert len(traced) == 1 and version.name == "1"
+
+    def wrong(signatures, parts):
+        found = examples(signatures, parts)
+        return {**found, "patches/patches": found["patches/patches"] + 1e-3}
+
+    monkeypatch.setattr("sit_keras.serving.export.examples", wrong)
+    with pytest.raises(ValueError, match="failed: .* off its examples"):
+        export(run_folder / "encoder.keras", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "1"]
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 """What Keras users try on a `SiTPretrainer`: every door works, or says why it does not."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from sit_keras.augment.pretext import TwoViews
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.pretrainer import SiTPretrainer
 
@@ -144,6 +147,22 @@ def test_evaluate_sees_the_same_views_each_time_and_never_those_of_training(imag
     step = tf.constant(0, tf.int64)
     validation = model.make_views(images, step, validation=True)
     assert (validation["clean"] != model.make_views(images, step)["clean"]).numpy().mean() > 0.9
+
+
+def test_views_are_traced_once_for_training_and_validation(images, monkeypatch):
+    traced, call = [], TwoViews.__call__
+    monkeypatch.setattr(
+        TwoViews, "__call__", lambda self, *args: traced.append(args) or call(self, *args)
+    )
+    model = compiled()
+    model.fit(images, batch_size=8, validation_data=images, validation_batch_size=8, verbose=0)
+    step = tf.constant(1, tf.int64)
+    views = model.make_views(tf.constant(images[8:16]), step, validation=True)
+    assert len(traced) == 1
+    drawn_next = dataclasses.replace(model.two_views, seed=model.two_views.seed + 1)
+    expected = call(drawn_next, images[8:16], 1)
+    np.testing.assert_array_equal(views["rotation"], expected["rotation"])
+    np.testing.assert_allclose(views["corrupted"], expected["corrupted"], atol=5e-5)
 
 
 def test_validation_data_are_images_and_give_the_numbers_of_evaluate(images):
