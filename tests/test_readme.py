@@ -33,7 +33,7 @@ OTHERS = {"pip", "make", "docker", "srun", "."}
 # Flags of theirs.
 FLAGS_OF_OTHERS = {
     "--file", "--logdir", "--no-deps", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help",
-    "--version", "--quiet",
+    "--version", "--quiet", "--device", "--case", "--rounds",
 }  # fmt: skip
 
 
