@@ -79,7 +79,7 @@ def test_the_same_views_bit_for_bit(outcomes):
         np.testing.assert_array_equal(np.concatenate([w[name] for w in workers]), one[name])
 
 
-@pytest.mark.parametrize("anchors", [1024, 4])
+@pytest.mark.parametrize("anchors", [1024, 5])
 def test_the_contrast_of_two_replicas_at_once_and_in_blocks_is_that_of_one_device(
     outcomes, anchors
 ):
