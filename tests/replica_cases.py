@@ -16,6 +16,7 @@ from sit_keras.data.pipeline import WHOLE, Shard, eval_batches, step_images, ste
 from sit_keras.data.sources import load_source
 from sit_keras.evaluation.features import FrozenFeatures, select_features
 from sit_keras.evaluation.finetune import finetune
+from sit_keras.models import losses
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.training import multi_worker, strategy
@@ -126,6 +127,40 @@ def views_of_a_step(model):
     }
 
 
+def contrast(model, anchors_at_once):
+    """Returns the contrastive loss of 24 embeddings, and its gradients on the replicas here."""
+    embeddings = np.random.default_rng(2).normal(size=(24, 6)).astype("float32")
+    embeddings[1::2] += embeddings[::2]
+    replicas = model.distribute_strategy
+    share = 24 // replicas.num_replicas_in_sync
+
+    @tf.function(autograph=False)
+    def measure(own):
+        with tf.GradientTape() as tape:
+            tape.watch(own)
+            found, accuracies = model.objective.with_contrast({}, {}, own)
+            loss = found["contrastive"] / replicas.num_replicas_in_sync
+        context = tf.distribute.get_replica_context()
+        values = context.all_reduce("sum", [loss, accuracies["contrastive_accuracy"]])
+        return values, tape.gradient(loss, own)
+
+    own = replicas.experimental_distribute_values_from_function(
+        lambda context: tf.constant(
+            np.split(embeddings, 24 // share)[context.replica_id_in_sync_group]
+        )
+    )
+    losses.ANCHORS_AT_ONCE, before = anchors_at_once, losses.ANCHORS_AT_ONCE
+    values, gradients = replicas.run(measure, args=(own,))
+    losses.ANCHORS_AT_ONCE = before
+    loss, accuracy = (replicas.experimental_local_results(value)[0] for value in values)
+    gradients = np.concatenate(replicas.experimental_local_results(gradients))
+    return {
+        f"contrast of {anchors_at_once}/loss": loss,
+        f"contrast of {anchors_at_once}/accuracy": accuracy / replicas.num_replicas_in_sync,
+        f"contrast of {anchors_at_once}/gradients": gradients,
+    }
+
+
 def main(name, output):
     tf.config.experimental.enable_op_determinism()  # or threads would round as they please
     if name == "mirrored":
@@ -148,7 +183,7 @@ def main(name, output):
         results[f"{case}/moved by a NaN"] = np.any(weights(model) != before)
 
     model = build(replicas, {}, sgd)
-    results |= views_of_a_step(model)
+    results |= views_of_a_step(model) | contrast(model, 1024) | contrast(model, 5)
     pixels = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
     # Batches that do not divide among two.
     batches = eval_batches(

@@ -124,10 +124,9 @@ class Pretraining:
             embeddings = outputs["projection"]
             samples = jnp.arange(len(embeddings))
             positives = samples ^ 1  # the two views of an image are neighbours
-            losses["contrastive"], logits = nt_xent(
+            losses["contrastive"], accuracies["contrastive_accuracy"] = nt_xent(
                 embeddings, embeddings, samples, positives, self.config.temperature
             )
-            accuracies["contrastive_accuracy"] = _accuracy(logits, positives)
         losses = {task: jnp.mean(losses[task]) for task in self.config.tasks}
         total, _ = self.weighting.stateless_call(trained[count:], [], losses)
         return total, ({"loss": total, **losses, **accuracies}, others)

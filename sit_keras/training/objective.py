@@ -82,10 +82,12 @@ class PretextObjective:
         samples = tf.range(tf.shape(embeddings)[0])
         # The two views of an image are neighbours: 0 and 1, 2 and 3, ...
         positives = start + tf.bitwise.bitwise_xor(samples, 1)
-        loss, logits = nt_xent(embeddings, candidates, start + samples, positives, self.temperature)
+        loss, accuracy = nt_xent(
+            embeddings, candidates, start + samples, positives, self.temperature
+        )
         return (
-            {**losses, "contrastive": tf.reduce_mean(loss)},
-            {**accuracies, "contrastive_accuracy": _accuracy(logits, positives)},
+            {**losses, "contrastive": loss},
+            {**accuracies, "contrastive_accuracy": accuracy},
         )
 
 

@@ -206,6 +206,31 @@ def test_fit_learns_and_reports_means_over_the_epoch(random):
     assert {"val_loss", "val_rotation_accuracy"} <= set(fitted)
 
 
+def test_later_epochs_and_another_fit_trace_nothing_again(random, monkeypatch):
+    traced = []
+
+    def noted(function, name):
+        """TensorFlow traces a function by running it, and from then on runs its graph."""
+
+        def note(*args, **kwargs):
+            traced.append(name)
+            return function(*args, **kwargs)
+
+        return note
+
+    steps = [(SiTPretrainer, "train_step"), (SiTPretrainer, "test_step"), (TwoViews, "__call__")]
+    for owner, name in steps:
+        monkeypatch.setattr(owner, name, noted(getattr(owner, name), name))
+    model = compiled()
+    images = random.integers(0, 256, (24, 12, 12, 3), dtype=np.uint8)
+    settings = dict(batch_size=8, validation_data=images[:8], verbose=0)
+    model.fit(images, **settings)
+    first = sorted(traced)
+    model.fit(images, epochs=3, **settings)
+    assert sorted(traced) == first
+    assert set(first) == {"train_step", "test_step", "__call__"}
+
+
 def test_the_gradient_norm_of_a_task_grows_with_its_weight(random):
     model = compiled(weighting="fixed", task_weights=(0.0, 1.0, 3.0))
     (batch, _) = views_dataset(random)

@@ -79,6 +79,27 @@ def test_the_same_views_bit_for_bit(outcomes):
         np.testing.assert_array_equal(np.concatenate([w[name] for w in workers]), one[name])
 
 
+@pytest.mark.parametrize("anchors", [1024, 5])
+def test_the_contrast_of_two_replicas_at_once_and_in_blocks_is_that_of_one_device(
+    outcomes, anchors
+):
+    workers = [outcomes[f"multiworker {i}"] for i in range(2)]
+    found = {
+        name: outcomes["mirrored"][f"contrast of {anchors}/{name}"]
+        for name in ("loss", "accuracy", "gradients")
+    }
+    expected = {name: outcomes["one"][f"contrast of 1024/{name}"] for name in found}
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
+    np.testing.assert_allclose(found["accuracy"], expected["accuracy"], rtol=1e-6)
+    largest = np.abs(expected["gradients"]).max()
+    for gradients in (
+        found["gradients"],
+        np.concatenate([w[f"contrast of {anchors}/gradients"] for w in workers]),
+    ):
+        np.testing.assert_allclose(gradients, expected["gradients"], atol=1e-6 * largest)
+    assert 0.1 < expected["accuracy"] < 0.95
+
+
 def test_local_negatives_are_another_loss(outcomes):
     one, two = outcomes["one"], outcomes["mirrored"]
     assert np.abs(two["local/losses"] - one["local/losses"]).max() > 0.01
