@@ -95,8 +95,8 @@ def test_every_epoch_sees_other_views_and_a_second_fit_and_a_loaded_model_go_on(
 
 
 def test_another_seed_makes_other_views(images):
-    views = [new_model(seed).two_views(images, 0) for seed in (0, 1)]
-    assert (np.array(views[0]["rotation"]) != views[1]["rotation"]).any()
+    one, other = (np.array(new_model(seed).two_views(images, 0)["rotation"]) for seed in (0, 1))
+    assert (one != other).any()
 
 
 def four_steps(images, model):
