@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, halves)
 views = tf.data.Dataset.from_tensor_slices(TwoViews(8)(images().items[:16], 0)).batch(16)
 results = {}
 for name in ("one", "mirrored"):
-    model = build(make_strategy(name), {"clip_norm": 0.3}, sgd)
+    model = build(make_strategy(name), {}, sgd)
     results[f"{name}/before"] = weights(model)
     results[f"{name}/loss"] = model.fit(views, shuffle=False, verbose=0).history["loss"]
     results[f"{name}/after"] = weights(model)
@@ -44,4 +44,4 @@ def test_two_replicas_take_the_step_of_one_device(tmp_path):
     np.testing.assert_allclose(found["mirrored/loss"], found["one/loss"], rtol=1e-6)
     np.testing.assert_allclose(found["mirrored/after"], found["one/after"], atol=1e-7)
     step = found["one/after"] - found["one/before"]
-    assert np.linalg.norm(step) > 0.002  # of 0.3 times the rate, where clipped
+    assert np.abs(step).max() > 1e-3
