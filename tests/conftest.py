@@ -11,6 +11,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sit_keras.cli.main import call
 
@@ -19,6 +20,9 @@ pytest_plugins = ["time_limits", "serving_case"]
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 REAL_IMAGES = pathlib.Path(os.environ.get("SIT_KERAS_IMAGES", ROOT.parent / "shared" / "data"))
+
+if os.environ.get("PLAIN_GRAPHS"):  # of `make test-fast`: graphs run as they were traced
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def free_ports(count):

@@ -254,4 +254,4 @@ def test_continuous_integration_runs_the_commands_of_the_readme():
     script, text = (ROOT / ".ci" / "run").read_text(), README.read_text()
     assert "pip install -r requirements.txt" in text and "requirements.txt" in script
     assert 'pip install -e ".[dev]"' in text and '".[dev]"' in script
-    assert "make test" in text
+    assert "make test-fast" in text and "\nmake test-fast\n" in script

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 XDIST = ["-n", "2", "--dist=worksteal"]
 
@@ -68,8 +69,11 @@ def run_pytest(folder, code, *arguments):
 def test_once_the_time_is_spent_no_test_is_started_and_none_fails(tmp_path, processes):
     result = run_pytest(tmp_path, SLOW, *processes, "--time_budget=3", "-ra")
     assert result.returncode == 0, result.stdout
-    passed, skipped = map(int, re.search(r"(\d+) passed, (\d+) skipped in", result.stdout).groups())
-    assert passed + skipped == 16
+    passed, skipped = (
+        sum(map(int, re.findall(rf"(\d+) {outcome}", result.stdout.splitlines()[-1])))
+        for outcome in ("passed", "skipped")
+    )
+    assert passed + skipped == 16 and skipped > 0
     assert f"{skipped} tests not started: the time budget of 3 s was spent." in result.stdout
     named = re.findall(r"^test_it.py::test_that_takes_time\[\d+\]$", result.stdout, re.MULTILINE)
     assert len(set(named)) == skipped
@@ -94,6 +98,81 @@ def test_a_test_that_hangs_fails_and_its_processes_end(tmp_path):
     children = [path.name.removeprefix("child-") for path in tmp_path.glob("child-*")]
     assert len(children) == 5
     assert not [child for child in children if _runs(child)]
+
+
+# What waits in Python, and what is never told that its time is over.
+WAITING = """
+import signal, time
+import pytest
+
+pytestmark = {marks}
+
+def test_that_waits():
+    time.sleep(600)
+
+def test_that_no_signal_reaches():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(600)
+
+def test_that_ends():
+    pass
+"""
+SUITES = {
+    "test-fast": "[]",
+    "test-slow": "pytest.mark.slow",
+    "test-endurance": "pytest.mark.endurance",
+}
+slow = pytest.mark.slow
+
+
+def make(folder, target, code, *variables):
+    """Runs a suite of the Makefile on tests of its own."""
+    (folder / "conftest.py").write_text('pytest_plugins = ["time_limits"]')
+    (folder / "test_it.py").write_text(code)
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["make", "-f", ROOT / "Makefile", target, *variables],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "tests")},
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["test-fast", *(pytest.param(each, marks=slow) for each in ("test-slow", "test-endurance"))],
+)
+def test_a_test_that_hangs_fails_in_every_suite(tmp_path, target):
+    code = WAITING.format(marks=SUITES[target])
+    result = make(tmp_path, target, code, "TEST_TIMEOUT=2", "GRACE=3")
+    assert result.returncode != 0 and "2 failed, 1 passed" in result.stdout, result.stdout
+    assert re.search("FAILED .*::test_that_waits - .*Timeout", result.stdout)
+    assert re.search("crashed while running .*::test_that_no_signal_reaches", result.stdout)
+
+
+@pytest.mark.parametrize("target", [pytest.param("test-slow", marks=slow), "test-endurance"])
+def test_a_suite_whose_time_is_spent_names_what_it_leaves_out(tmp_path, target):
+    code = WAITING.format(marks=SUITES[target])
+    result = make(tmp_path, target, code, "TIME_BUDGET=0")
+    assert result.returncode == 0 and "3 skipped" in result.stdout, result.stdout
+    for name in ("test_that_waits", "test_that_no_signal_reaches", "test_that_ends"):
+        assert f"\ntest_it.py::{name}\n" in result.stdout
+
+
+def test_every_test_is_in_one_suite(tmp_path):
+    marks = ["slow", "endurance", "usefixtures()"]
+    tests = [
+        "".join(f"@pytest.mark.{mark}\n" for mark in chosen) + f"def test_{number}(): pass\n"
+        for number, chosen in enumerate([[], *([each] for each in marks), marks])
+    ]
+    code = "import pytest\n" + "".join(tests)
+    plain = f"PYTEST={sys.executable} -m pytest -rp -p no:cacheprovider"
+    passed = [
+        re.findall(r"^PASSED test_it.py::test_(\d)", make(tmp_path, each, code, plain).stdout, re.M)
+        for each in SUITES
+    ]
+    assert passed == [["0", "3"], ["1"], ["2", "4"]]
 
 
 def _runs(process):

@@ -15,6 +15,8 @@ from sit_keras.data.reading import read_image
 from sit_keras.models.preprocessing import ImagePreprocessing
 
 ALL = CorruptionConfig(colour=True)
+# What mixes images of a batch, without what takes long to compile and looks at one view alone.
+MIXING = CorruptionConfig(grey=False, blur=False)
 
 
 def image_set(random, count=10, size=12):
@@ -50,11 +52,14 @@ def test_the_pipeline_makes_the_views_that_a_model_makes_of_its_images(random):
 
 
 def test_a_resumed_run_sees_the_same_views(random):
-    images, two_views = image_set(random), TwoViews(12, corruption=ALL, seed=3)
+    images, two_views = image_set(random), TwoViews(12, corruption=MIXING, seed=3)
     whole = list(step_views(images, two_views, 4, 0, 7))
-    for start in (2, 5):
-        for a, b in zip(whole[start:], step_views(images, two_views, 4, start, 7), strict=True):
-            equal(a, b)
+    for a, b in zip(whole[5:], step_views(images, two_views, 4, 5, 7), strict=True):
+        equal(a, b)
+    whole = list(step_images(images, two_views, 4, 0, 7))
+    for start in (2, 5):  # at the beginning of an epoch, and within one
+        for a, b in zip(whole[start:], step_images(images, two_views, 4, start, 7), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_an_epoch_visits_each_image_once_in_a_new_order():
@@ -84,14 +89,14 @@ def test_shards_are_the_parts_of_the_whole_batch(random, mixed_files, in_files):
 
 
 def test_a_shard_of_views_has_the_views_of_its_positions(random):
-    images, two_views = image_set(random, 32), TwoViews(12, seed=1)
+    images, two_views = image_set(random, 32), TwoViews(12, corruption=MIXING, seed=1)
     (whole,) = step_views(images, two_views, 32, 3, 4)
     (second,) = step_views(images, two_views, 32, 3, 4, shard=Shard(1, 1, 2))
     equal({name: value[16:] for name, value in whole.items()}, second)
 
 
 def test_files_of_mixed_sizes_become_pairs_of_crops(mixed_files):
-    two_views = TwoViews(16, corruption=ALL, seed=3)
+    two_views = TwoViews(16, corruption=MIXING, seed=3)
     crops = list(step_images(mixed_files, two_views, 3, 0, 4))
     assert len(crops) == 4
     assert crops[0].shape == (3, 2, 16, 16, 3) and crops[0].dtype == np.uint8

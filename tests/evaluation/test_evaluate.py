@@ -32,7 +32,7 @@ def write_run(folder, **changes):
     return encoder
 
 
-@pytest.mark.parametrize("crop", [1.0, 0.5])
+@pytest.mark.parametrize("crop", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
 def test_a_run_its_file_and_its_preset_folder_give_the_same_accuracies(tmp_path, crop):
     """The crop is the encoder's, neither a default nor that of the run's settings."""
     preprocessing = PreprocessingConfig(crop=crop, mean=(0.2, 0.3, 0.4), std=(0.3, 0.3, 0.3))

@@ -50,7 +50,7 @@ def classifier():
 
 def test_compile_and_fit_without_arguments_learn_a_toy_set(random):
     images, labels = toy_set(random)
-    model = SiTImageClassifier(build_backbone(), num_classes=3)
+    model = SiTImageClassifier(build_backbone(num_layers=1), num_classes=3)
     model.compile()
     assert isinstance(model.optimizer, SiTAdamW)
     history = model.fit(images, labels, batch_size=16, epochs=40, verbose=0).history

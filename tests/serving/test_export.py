@@ -174,7 +174,7 @@ def test_a_classifier_with_another_preprocessing_is_refused(run_folder, tmp_path
         export(run_folder, tmp_path / "out", classifier=tmp_path / "cut.keras")
 
 
-@pytest.mark.parametrize("kind", ["encoder", "classifier"])
+@pytest.mark.parametrize("kind", [pytest.param("encoder", marks=pytest.mark.slow), "classifier"])
 def test_a_preset_folder_is_exported(kind, run_folder, tmp_path, unit_pictures, expected_outputs):
     model = keras.saving.load_model(run_folder / f"{kind}.keras")
     model.save_to_preset(tmp_path / "preset")

@@ -165,13 +165,19 @@ def resident(process):
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024
 
 
-@pytest.mark.slow
-def test_two_thousand_mixed_requests_leave_nothing_behind(server, picture_files):
+@pytest.mark.parametrize(
+    "requests",
+    [
+        pytest.param(2_000, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=pytest.mark.endurance),
+    ],
+)
+def test_thousands_of_mixed_requests_leave_nothing_behind(server, picture_files, requests):
     process, address, _ = server
     good = picture_files[0]
     grey = np.zeros((3, 3), np.uint8)
     mixed = [good, b"", good[:50], encode(grey, "GIF"), encode(grey, "PNG"), b"\xff\xd8\xff" * 9]
-    for turn in range(2000):
+    for turn in range(requests):
         outputs = client.predict(address, "sit", "serving_bytes", mixed, grpc=True)
         assert outputs["ok"].tolist() == [True, False, False, False, True, False]
         if turn == 500:

@@ -52,7 +52,7 @@ def test_the_schedule_warms_up_and_falls_to_the_smallest_rate():
 
 def test_a_saved_model_leaves_out_the_same_variables_from_decay(tmp_path, random):
     model = new_model()
-    model.compile(SiTAdamW(0.1, weight_decay=0.5), jit_compile=False)
+    model.compile(SiTAdamW(0.1, weight_decay=0.5), run_eagerly=True, jit_compile=False)
     model.fit(random.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

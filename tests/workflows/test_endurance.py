@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.endurance
 
 SOAK = """
 import os, sys
@@ -27,9 +27,7 @@ guards.Position.on_train_batch_end = count_and_weigh
 pretrain(config, sys.argv[2])
 """
 
-
-# Of 50 steps each. Forty were measured once; SOAK_EPOCHS=40 does so again.
-SOAK_EPOCHS = os.environ.get("SOAK_EPOCHS", "12")
+SOAK_EPOCHS = os.environ.get("SOAK_EPOCHS", "40")  # of 50 steps each
 
 
 def test_the_memory_of_a_long_run_does_not_grow(real_images, tmp_path):

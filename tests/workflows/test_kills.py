@@ -1,6 +1,6 @@
 """Whatever takes long is killed at random moments, and ends as if it had not been.
 
-By kill -9, every other time while a file is being written. KILLS=10 kills each ten times, and
+By kill -9, every other time while a file is being written. KILLS=1 kills each once, and
 `pytest -s` prints the moments.
 """
 
@@ -20,7 +20,7 @@ from conftest import ROOT
 from sit_keras.config.files import UNFINISHED
 from sit_keras.serving.export import verify_export
 
-KILLS = int(os.environ.get("KILLS", "1"))
+KILLS = int(os.environ.get("KILLS", "10"))
 SETTINGS = """
 import numpy as np
 from sit_keras.config.finetune import FinetuneConfig
@@ -69,7 +69,7 @@ export("run", "exports/run")
 # What a clock or a library writes. TensorBoard's files are named after the hour.
 WITHOUT = {"train_seconds", "versions"}
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.endurance
 
 
 def start(folder, work):

@@ -18,7 +18,7 @@ CASES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize("name", CASES)
 def test_the_losses_fall_and_the_encoder_is_better_than_chance(name, real_images, tmp_path):
     preset, changes, folder = CASES[name]

@@ -1,0 +1,47 @@
+"""Two replicas take the step of one device; `test_replicas.py` has whole trainings and workers."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+from conftest import ROOT
+
+STEP = """
+import sys
+import numpy as np
+import tensorflow as tf
+from replica_cases import build, images, sgd, weights
+from sit_keras.augment.pretext import TwoViews
+from sit_keras.training.strategy import make_strategy
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+halves = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, halves)
+views = tf.data.Dataset.from_tensor_slices(TwoViews(8)(images().items[:16], 0)).batch(16)
+results = {}
+for name in ("one", "mirrored"):
+    model = build(make_strategy(name), {}, sgd)
+    results[f"{name}/before"] = weights(model)
+    results[f"{name}/loss"] = model.fit(views, shuffle=False, verbose=0).history["loss"]
+    results[f"{name}/after"] = weights(model)
+    results[f"{name}/replicas"] = model.distribute_strategy.num_replicas_in_sync
+np.savez(sys.argv[1], **results)
+"""
+
+
+def test_two_replicas_take_the_step_of_one_device(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", STEP, tmp_path / "results.npz"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = np.load(tmp_path / "results.npz")
+    assert (found["one/replicas"], found["mirrored/replicas"]) == (1, 2)
+    np.testing.assert_array_equal(found["one/before"], found["mirrored/before"])
+    np.testing.assert_allclose(found["mirrored/loss"], found["one/loss"], rtol=1e-6)
+    np.testing.assert_allclose(found["mirrored/after"], found["one/after"], atol=1e-7)
+    step = found["one/after"] - found["one/before"]
+    assert np.abs(step).max() > 1e-3
