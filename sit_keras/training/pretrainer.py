@@ -148,7 +148,7 @@ class SiTPretrainer(TrainsOnImages):
             for name in ("loss", *self.tasks, *self.objective.accuracy_names)
         }
         self._view_maker = ViewMaker(self.two_views, backbone.image_shape[-1], compiled=True)
-        self.built = True  # all of its parts are; Keras would trace the network twice to find out
+        self(keras.Input((None, None, backbone.image_shape[-1])))  # builds it, for `summary`
 
     def _counter(self, name):
         return self.add_weight(

@@ -275,7 +275,7 @@ def test_compile_without_arguments_trains_with_adamw(images):
 
 @pytest.mark.parametrize("name", ["metrics", "loss", "loss_weights", "weighted_metrics"])
 def test_losses_and_metrics_of_the_user_are_refused(name):
-    with pytest.raises(ValueError, match=f"losses and metrics of its own, so {name} would do no"):
+    with pytest.raises(ValueError, match=f"losses of its own, so {name} would do nothing"):
         new_model().compile("sgd", **{name: ["mse"]})
 
 
