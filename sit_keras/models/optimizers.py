@@ -3,6 +3,7 @@
 import typing
 
 import keras
+from keras import ops
 
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.settings import RunConfig
@@ -24,15 +25,45 @@ def build_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers
     return SiTAdamW(cosine_schedule(config, steps_per_epoch), weight_decay=config.weight_decay)
 
 
+class _RateOncePerStep(keras.optimizers.Adam):
+    """Adam that computes its rate and its bias correction once a step.
+
+    Keras computes both, with the whole schedule, for each variable: most of the graph of a step.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        if self.amsgrad:
+            raise ValueError(f"{type(self).__name__} does not know amsgrad; received amsgrad=True.")
+        step = ops.cast(self.iterations, "float32") + 1.0
+        self._rate = ops.cast(self.learning_rate, "float32")
+        correction = ops.sqrt(1.0 - ops.power(self.beta_2, step))
+        self._corrected_rate = self._rate * correction / (1.0 - ops.power(self.beta_1, step))
+        super().apply(grads, trainable_variables)
+
+    def _apply_weight_decay(self, variables):
+        pass  # `_step` does it
+
+    def _step(self, gradient, variable, scale: float, weight_decay: float):
+        """Updates one variable, with its own factor of the rate and its own decoupled decay."""
+        index = self._get_variable_index(variable)
+        mean, square = self._momentums[index], self._velocities[index]
+        self.assign_add(mean, (gradient - mean) * (1.0 - self.beta_1))
+        self.assign_add(square, (gradient * gradient - square) * (1.0 - self.beta_2))
+        change = mean * self._corrected_rate / (ops.sqrt(square) + self.epsilon)
+        if weight_decay:
+            change = change + variable * (self._rate * weight_decay)
+        self.assign_sub(variable, change if scale == 1.0 else change * scale)
+
+
 @keras.saving.register_keras_serializable(package="sit_keras")
-class SiTAdamW(keras.optimizers.AdamW):
+class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
     """AdamW in which biases, norms, tokens, positions and alphas do not decay.
 
     Args:
         learning_rate: float or a schedule.
         weight_decay: float.
         epsilon: float.
-        **kwargs: as for `keras.optimizers.AdamW`.
+        **kwargs: as for `keras.optimizers.AdamW`, but for `amsgrad`.
     """
 
     def __init__(
@@ -48,6 +79,10 @@ class SiTAdamW(keras.optimizers.AdamW):
         # Keras saves no list of what is left out, so that it is made whenever this is built.
         self.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
         super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        decay = self.weight_decay if self._use_weight_decay(variable) else 0.0
+        self._step(gradient, variable, 1.0, decay)
 
 
 def cosine_schedule(
@@ -71,7 +106,7 @@ def decays(variable: keras.Variable) -> bool:
     return len(variable.shape) >= 2 and variable.name not in exempt
 
 
-class PlannedAdamW(keras.optimizers.Adam):
+class PlannedAdamW(_RateOncePerStep):
     """AdamW in which every variable has a learning rate and a weight decay of its own.
 
     Args:
@@ -94,7 +129,4 @@ class PlannedAdamW(keras.optimizers.Adam):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        rate = learning_rate * self._scales[index]
-        if self._weight_decays[index]:
-            self.assign_sub(variable, self._weight_decays[index] * rate * variable)
-        super().update_step(gradient, variable, rate)
+        self._step(gradient, variable, self._scales[index], self._weight_decays[index])

@@ -182,7 +182,7 @@ def test_the_name_of_a_folder_is_no_pattern(tmp_path, name):
 def test_skipped_steps_are_counted(tmp_path):
     """A loss scale that skips a step leaves the optimizer's count behind that of the data."""
     model, checkpoints = build(tmp_path)
-    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), 1e38))
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), np.inf))
     checkpoints = Checkpoints(model, tmp_path / "other", model.trained_parts)
     train(model, 0, 3)
     assert int(model.optimizer.iterations) < 3
