@@ -45,13 +45,14 @@ class _RateOncePerStep(keras.optimizers.Adam):
 
     def _step(self, gradient, variable, scale: float, weight_decay: float):
         """Updates one variable, with its own factor of the rate and its own decoupled decay."""
-        index = self._get_variable_index(variable)
+        index, dtype = self._get_variable_index(variable), variable.dtype
         mean, square = self._momentums[index], self._velocities[index]
+        gradient, corrected_rate = ops.cast(gradient, dtype), ops.cast(self._corrected_rate, dtype)
         self.assign_add(mean, (gradient - mean) * (1.0 - self.beta_1))
         self.assign_add(square, (gradient * gradient - square) * (1.0 - self.beta_2))
-        change = mean * self._corrected_rate / (ops.sqrt(square) + self.epsilon)
+        change = mean * corrected_rate / (ops.sqrt(square) + self.epsilon)
         if weight_decay:
-            change = change + variable * (self._rate * weight_decay)
+            change = change + variable * ops.cast(self._rate * weight_decay, dtype)
         self.assign_sub(variable, change if scale == 1.0 else change * scale)
 
 
