@@ -14,7 +14,7 @@ NETWORK = ("image_size", "patch_size")
 SETTINGS = (
     "epochs", "batch_size", "steps_per_epoch", "learning_rate", "min_learning_rate",
     "warmup_epochs", "weight_decay", "clip_norm", "tasks", "weighting", "task_weights",
-    "temperature", "negatives", "precision", "holdout", "sheet_every", "strict",
+    "temperature", "negatives", "precision", "holdout", "sheet_every", "measure_every", "strict",
     "value_range", "seed",
 )  # fmt: skip
 
@@ -119,6 +119,7 @@ def define_settings(flags: Flags) -> None:
     integer("patch_size", "Side of a patch in pixels; it divides image_size.")
     number("holdout", "Share of the training images kept for validation.")
     integer("sheet_every", "Epochs between two sheets of reconstructions.")
+    integer("measure_every", "Epochs between two measurements of neighbours and gradient shares.")
     flags.switch("strict", None, "Refuse a folder with unreadable images instead of skipping them.")
     define_value_range(flags)
     integer("seed", "Seed of everything random.")

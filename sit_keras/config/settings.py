@@ -105,6 +105,8 @@ class RunConfig:
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
         holdout: float. Share of the training split kept for validation and nearest neighbours.
         sheet_every: int. Epochs between two sheets of reconstructions.
+        measure_every: int. Epochs between two measurements of nearest neighbours and of the tasks'
+            gradients, which take longer than short epochs can spare.
         strict: bool. Refuse a folder with unreadable images instead of skipping them.
         value_range: (low, high) or None. Values of files of more than 8 bits that become black and
             white, where the files do not say so. (`PreprocessingConfig.value_range` is that of the
@@ -135,6 +137,7 @@ class RunConfig:
     precision: str = "float32"
     holdout: float = 0.05
     sheet_every: int = 10
+    measure_every: int = 1
     strict: bool = False
     value_range: tuple[float, float] | None = None
     seed: int = 0
@@ -149,7 +152,7 @@ class RunConfig:
         check_choice("precision", self.precision, ("float32", "mixed_bfloat16", "mixed_float16"))
         check_training(self)
         check_batch(self.batch_size, self.tasks)
-        check_at_least(self, 1, "steps_per_epoch", "sheet_every")
+        check_at_least(self, 1, "steps_per_epoch", "sheet_every", "measure_every")
         check_positive(self, "temperature", "clip_norm")
         check_value_range(self.value_range)
         require(0 <= self.holdout < 1, f"holdout must lie in [0, 1), received {self.holdout}.")

@@ -1,4 +1,4 @@
-"""Nearest-neighbour accuracy after each epoch."""
+"""Nearest-neighbour accuracy after epochs."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ from sit_keras.data.images import ImageSet
 from sit_keras.evaluation.baselines import NEIGHBOURS
 from sit_keras.evaluation.features import FrozenFeatures, kept_batches, select_features
 from sit_keras.evaluation.knn import knn_predictions
+from sit_keras.training.callbacks import is_due
 
 
 class NearestNeighbours(keras.callbacks.Callback):
@@ -19,10 +20,20 @@ class NearestNeighbours(keras.callbacks.Callback):
         train: ImageSet, all labelled.
         held_out: ImageSet, all labelled.
         features: FrozenFeatures of the encoder that is trained, to trace it only once.
+        every, epochs: as for `TaskGradients`.
     """
 
-    def __init__(self, train: ImageSet, held_out: ImageSet, features: FrozenFeatures | None = None):
+    def __init__(
+        self,
+        train: ImageSet,
+        held_out: ImageSet,
+        features: FrozenFeatures | None = None,
+        every: int = 1,
+        epochs: int | None = None,
+    ):
         super().__init__()
+        self._every = every
+        self._epochs = epochs
         self._labels = train.class_labels(), held_out.class_labels()
         self._images = train, held_out
         self._features = features
@@ -35,10 +46,14 @@ class NearestNeighbours(keras.callbacks.Callback):
         self._batches = [kept_batches(images, preprocessing) for images in self._images]
 
     def on_epoch_end(self, epoch, logs=None):
+        due = is_due(epoch, self._every, self._epochs)
+        logs["knn_accuracy"] = self._accuracy() if due else float("nan")
+
+    def _accuracy(self):
         train, held_out = (
             select_features(self._features(batches), "tokens") for batches in self._batches
         )
         train_labels, held_out_labels = self._labels
         k = min(NEIGHBOURS, len(train))
         predicted = knn_predictions(train, train_labels, held_out, [k])[k]
-        logs["knn_accuracy"] = float(np.mean(predicted == held_out_labels))
+        return float(np.mean(predicted == held_out_labels))

@@ -1,6 +1,7 @@
 """What is measured and shown after each epoch: validation, gradients of the tasks, sheets, text."""
 
 import gc
+import math
 import os
 import pathlib
 import sys
@@ -84,12 +85,23 @@ class TaskGradients(keras.callbacks.Callback):
     Args:
         views: a batch of views, the same every epoch; or a function that returns it.
         at_once: int or None. Images that go through the network at once; None for all of them.
+        every: int. Epochs between two measurements of the shares, which are NaN in the others. The
+            first epoch has one.
+        epochs: int or None. Of the whole training, the last of which has one, too.
     """
 
-    def __init__(self, views: Batch, at_once: int | None = None):
+    def __init__(
+        self,
+        views: Batch,
+        at_once: int | None = None,
+        every: int = 1,
+        epochs: int | None = None,
+    ):
         super().__init__()
         self._views = views
         self._at_once = at_once
+        self._every = every
+        self._epochs = epochs
 
     def set_model(self, model):
         super().set_model(model)
@@ -105,8 +117,9 @@ class TaskGradients(keras.callbacks.Callback):
         weighting = self.model.weighting
         logs.update({f"alpha_{task}": float(a) for task, a in weighting.alphas().items()})
         logs.update({f"weight_{task}": float(w) for task, w in weighting.task_weights().items()})
-        norms = self._norms(_made(self._views))
-        norms = {task: float(norm) for task, norm in norms.items()}
+        norms = dict.fromkeys(self.model.tasks, float("nan"))
+        if is_due(epoch, self._every, self._epochs):
+            norms = {task: float(n) for task, n in self._norms(_made(self._views)).items()}
         total = max(sum(norms.values()), 1e-12)
         logs.update({f"share_{task}": norm / total for task, norm in norms.items()})
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
@@ -182,6 +195,8 @@ class EpochScalars(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
+            if math.isnan(value):
+                continue
             board = self._validation if name.startswith("val_") else self._train
             board.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
         self._train.flush()
@@ -222,7 +237,7 @@ class EpochReport(keras.callbacks.Callback):
         left = (now - self._start) / (epoch + 1 - self._first_epoch) * (epochs - epoch - 1)
         parts = [f"epoch {epoch + 1:{len(str(epochs))}}/{epochs}", f"loss {logs['loss']:.3f}"]
         parts += [self._task(task, logs) for task in self.model.tasks]
-        if "knn_accuracy" in logs:
+        if not math.isnan(logs.get("knn_accuracy", math.nan)):
             parts.append(f"kNN {logs['knn_accuracy']:.1%}")
         parts += [f"{now - self._epoch_start:.1f} s", f"ETA {_duration(left)}"]
         print(" | ".join(parts), flush=True)
@@ -233,7 +248,14 @@ class EpochReport(keras.callbacks.Callback):
             text += f" acc {logs[f'{task}_accuracy']:.0%}"
         if f"alpha_{task}" in logs:
             text += f" alpha {logs[f'alpha_{task}']:.2f}"
-        return f"{text} x{logs[f'weight_{task}']:.2f} gradient {logs[f'share_{task}']:.0%}"
+        text = f"{text} x{logs[f'weight_{task}']:.2f}"
+        share = logs[f"share_{task}"]
+        return text if math.isnan(share) else f"{text} gradient {share:.0%}"
+
+
+def is_due(epoch: int, every: int, epochs: int | None) -> bool:
+    """Whether something is measured after an epoch (from 0): every so many, and after the last."""
+    return epoch % every == 0 or epoch + 1 == epochs
 
 
 def _made(views):

@@ -260,21 +260,20 @@ def _fit_with_keras(model, batches_of, **settings):
 
 def _measures(data, features, sample, at_once):
     """The callbacks that add to an epoch's logs."""
-    parts = [TaskGradients(sample, at_once)]
+    due = data.config.measure_every, data.config.epochs
+    parts = [TaskGradients(sample, at_once, *due)]
     bank, queries = data.probe_images(data.held_out)
     if len(bank) and len(queries):
-        parts.append(NearestNeighbours(bank, queries, features))
+        parts.append(NearestNeighbours(bank, queries, features, *due))
     return parts
 
 
 def _writers(data, sample, run_dir):
     """The callbacks that write an epoch's pictures and logs."""
     config = data.config
-    pictures = BoardLog(run_dir / "tensorboard" / "sheets")
+    board = BoardLog(run_dir / "tensorboard" / "sheets")
     return [
-        ReconstructionSheets(
-            sample, run_dir / "sheets", config.sheet_every, config.epochs, pictures
-        ),
+        ReconstructionSheets(sample, run_dir / "sheets", config.sheet_every, config.epochs, board),
         keras.callbacks.CSVLogger(run_dir / "log.csv", append=True),
         EpochScalars(run_dir / "tensorboard"),
     ]

@@ -45,6 +45,7 @@ NON_DEFAULT = RunConfig(
     precision="mixed_bfloat16",
     holdout=0.2,
     sheet_every=4,
+    measure_every=3,
     strict=True,
     value_range=(-1000.0, 400.0),
     seed=9,
