@@ -10,6 +10,7 @@ Reference:
     Salmon et al. 2011, Parallel Random Numbers: As Easy as 1, 2, 3.
 """
 
+import itertools
 import statistics
 
 from keras import ops
@@ -37,14 +38,14 @@ def threefry_2x32(key, counter, rounds: int = 20):
     Returns:
         A pair of uint32 tensors.
     """
+    turns = {turn: (_word(turn), _word(32 - turn)) for turn in itertools.chain(*_ROTATIONS)}
     keys = (*key, ops.bitwise_xor(ops.bitwise_xor(*key), _word(_PARITY)))
     first, second = counter[0] + keys[0], counter[1] + keys[1]
     for block in range(rounds // 4):
         for turn in _ROTATIONS[block % 2]:
             first = first + second
-            second = ops.bitwise_or(
-                ops.left_shift(second, _word(turn)), ops.right_shift(second, _word(32 - turn))
-            )
+            left, right = turns[turn]
+            second = ops.bitwise_or(ops.left_shift(second, left), ops.right_shift(second, right))
             second = ops.bitwise_xor(second, first)
         first = first + keys[(block + 1) % 3]
         second = second + keys[(block + 2) % 3] + _word(block + 1)

@@ -43,7 +43,7 @@ _PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
             "learning_rate": 0.032,
             "holdout": 0.1,
             "sheet_every": 20,
-            "measure_every": 5,
+            "measure_every": 10,
         },
     ),
 }

@@ -24,8 +24,8 @@ def update(model: "SiTPretrainer", gradients: list) -> tf.Tensor:
     if model.clip_norm is not None:
         limit = model.optimizer.scale_loss(model.clip_norm)  # under fp16 the gradients are scaled
         gradients, _ = tf.clip_by_global_norm(gradients, limit)
-    # The optimizer sums over replicas once more.
-    gradients = [gradient / replicas.num_replicas() for gradient in gradients]
+    if replicas.num_replicas() > 1:  # over which the optimizer sums once more
+        gradients = [gradient / replicas.num_replicas() for gradient in gradients]
 
     def apply(gradients):
         model.optimizer.apply(gradients, model.trainable_variables)
