@@ -134,7 +134,6 @@ def contrast(model, anchors_at_once):
     replicas = model.distribute_strategy
     share = 24 // replicas.num_replicas_in_sync
 
-    @tf.function(autograph=False)
     def measure(own):
         with tf.GradientTape() as tape:
             tape.watch(own)
@@ -150,7 +149,8 @@ def contrast(model, anchors_at_once):
         )
     )
     losses.ANCHORS_AT_ONCE, before = anchors_at_once, losses.ANCHORS_AT_ONCE
-    values, gradients = replicas.run(measure, args=(own,))
+    run = tf.function(lambda own: replicas.run(measure, args=(own,)), autograph=False)
+    values, gradients = run(own)
     losses.ANCHORS_AT_ONCE = before
     loss, accuracy = (replicas.experimental_local_results(value)[0] for value in values)
     gradients = np.concatenate(replicas.experimental_local_results(gradients))

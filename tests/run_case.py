@@ -11,7 +11,7 @@ TINY = run_config(
         image_size=8, patch_size=4, hidden_dim=16, num_layers=2, num_heads=2, mlp_dim=16,
         drop_path_rate=0.2, projection_dim=8,
     ),
-    epochs=3, batch_size=64, steps_per_epoch=4, warmup_epochs=1, sheet_every=2,
+    epochs=3, batch_size=64, steps_per_epoch=4, warmup_epochs=1, sheet_every=2, measure_every=1,
 )  # fmt: skip
 
 
