@@ -83,7 +83,6 @@ def test_the_same_views_bit_for_bit(outcomes):
 def test_the_contrast_of_two_replicas_at_once_and_in_blocks_is_that_of_one_device(
     outcomes, anchors
 ):
-    workers = [outcomes[f"multiworker {i}"] for i in range(2)]
     found = {
         name: outcomes["mirrored"][f"contrast of {anchors}/{name}"]
         for name in ("loss", "accuracy", "gradients")
@@ -92,11 +91,7 @@ def test_the_contrast_of_two_replicas_at_once_and_in_blocks_is_that_of_one_devic
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
     np.testing.assert_allclose(found["accuracy"], expected["accuracy"], rtol=1e-6)
     largest = np.abs(expected["gradients"]).max()
-    for gradients in (
-        found["gradients"],
-        np.concatenate([w[f"contrast of {anchors}/gradients"] for w in workers]),
-    ):
-        np.testing.assert_allclose(gradients, expected["gradients"], atol=1e-6 * largest)
+    np.testing.assert_allclose(found["gradients"], expected["gradients"], atol=1e-6 * largest)
     assert 0.1 < expected["accuracy"] < 0.95
 
 
