@@ -33,7 +33,7 @@ OTHERS = {"pip", "make", "docker", "srun", "."}
 # Flags of theirs.
 FLAGS_OF_OTHERS = {
     "--file", "--logdir", "--no-deps", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help",
-    "--version", "--quiet", "--device", "--case", "--rounds",
+    "--version", "--quiet", "--device", "--case", "--rounds", "--tf_xla_persistent_cache_directory",
 }  # fmt: skip
 
 
