@@ -6,10 +6,10 @@ anchors at a time; the others hold the whole matrix of logits.
 """
 
 import pathlib
-import re
 import statistics
 import time
 
+from benchmarks.memory import peak_mib
 from benchmarks.turns import Contender
 
 WIDTH, TEMPERATURE, TIMES = 512, 0.5, 3
@@ -143,9 +143,9 @@ def _measured(work, make, pairs):
 
     def measure():
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        idle = _peak_mib()
+        idle = peak_mib()
         work(x)
-        peak = _peak_mib()
+        peak = peak_mib()
         times = []
         for _ in range(TIMES):
             begin = time.perf_counter()
@@ -157,8 +157,3 @@ def _measured(work, make, pairs):
         return {"ms": milliseconds, "peak_mib": peak - idle, "gflop": gflop}
 
     return measure
-
-
-def _peak_mib() -> float:
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024

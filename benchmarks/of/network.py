@@ -42,12 +42,14 @@ def contenders(quick: bool) -> list[Contender]:
 def ours(name: str, precision: str):
     from sit_keras.models.backbone import SiTBackbone
     from sit_keras.models.heads import build_pretext_network
+    from sit_keras.training.fused import fuse
 
     config = case(name)
     backbone = SiTBackbone(
         **config.model.backbone_arguments(),
         dtype="mixed_bfloat16" if precision == "bfloat16" else "float32",
     )
+    fuse(backbone)  # as `SiTPretrainer.compile` does
     return _tensorflow(config, build_pretext_network(backbone, config.model.projection_dim))
 
 

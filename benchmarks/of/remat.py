@@ -3,10 +3,9 @@
 Memory is the peak above that of the idle model: of the process on a CPU, of the device on a GPU.
 """
 
-import pathlib
-import re
 import time
 
+from benchmarks.memory import peak_mib
 from benchmarks.turns import Contender
 
 # What differs from the plain step.
@@ -64,5 +63,4 @@ def ours(batch: int, steps: int, settings: dict):
 def _peak_mib(tf):
     if tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
+    return peak_mib()

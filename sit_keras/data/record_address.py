@@ -1,6 +1,5 @@
 """Where one encoded image lies within a shard of records, as a text in place of a path."""
 
-import os
 import re
 import typing
 import zlib
@@ -39,8 +38,9 @@ class RecordAddress(typing.NamedTuple):
         Raises:
             OSError: if the shard is missing, too short or changed; in a sentence that names it.
         """
-        with open(self.shard, "rb", buffering=0) as file:
-            data = os.pread(file.fileno(), self.length, self.position)
+        with open(self.shard, "rb") as file:
+            file.seek(self.position)
+            data = file.read(self.length)
         if len(data) != self.length or zlib.crc32(data) != self.checksum:
             raise OSError(
                 f"{self}: the shard does not hold the image that was packed: copy it again from "
