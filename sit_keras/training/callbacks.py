@@ -16,7 +16,7 @@ from sit_keras.config.files import remove_unfinished
 from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import strategy
-from sit_keras.training.micro_batches import losses_in_parts, smallest_parts, task_gradient_norms
+from sit_keras.training.micro_batches import losses_in_parts, smallest_parts, task_gradient_norm
 
 # A batch of views, or what makes one when it is first needed.
 Batch = dict[str, tf.Tensor] | typing.Callable[[], dict[str, tf.Tensor]]
@@ -106,12 +106,12 @@ class TaskGradients(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
 
-        def norms(views):
+        def norm(views, factors):
             batch = views["corrupted"].shape[0]
             parts = smallest_parts(batch, self._at_once or batch)
-            return task_gradient_norms(model, views, parts)
+            return task_gradient_norm(model, views, tf.unstack(factors), parts)
 
-        self._norms = tf.function(norms, autograph=False)
+        self._norm = tf.function(norm, autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
         weighting = self.model.weighting
@@ -119,7 +119,11 @@ class TaskGradients(keras.callbacks.Callback):
         logs.update({f"weight_{task}": float(w) for task, w in weighting.task_weights().items()})
         norms = dict.fromkeys(self.model.tasks, float("nan"))
         if is_due(epoch, self._every, self._epochs):
-            norms = {task: float(n) for task, n in self._norms(_made(self._views)).items()}
+            views, alone = _made(self._views), np.eye(len(norms), dtype="float32")
+            norms = {
+                task: float(self._norm(views, factors))
+                for task, factors in zip(norms, alone, strict=True)
+            }
         total = max(sum(norms.values()), 1e-12)
         logs.update({f"share_{task}": norm / total for task, norm in norms.items()})
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)

@@ -75,42 +75,40 @@ def losses_in_parts(model: "SiTPretrainer", views: dict, num_parts: int) -> tupl
     return _whole(model, *_look(model, parts, training=False))
 
 
-def task_gradient_norms(
-    model: "SiTPretrainer", views: dict, num_parts: int = 1
-) -> dict[str, tf.Tensor]:
-    """Measures the norm of each weighted task's gradient at the backbone.
+def task_gradient_norm(
+    model: "SiTPretrainer", views: dict, factors: typing.Sequence, num_parts: int = 1
+) -> tf.Tensor:
+    """Measures the norm at the backbone of the gradient of some tasks, as they are weighted.
 
     Args:
         model: SiTPretrainer.
         views: a batch as for `PretextObjective.losses`.
+        factors: (T,) float32. By which each task counts: 1 for a single task and 0 for the others
+            gives the norm of that task, with one trace for all of them.
         num_parts: int. Parts that go through the network one after the other.
 
     Returns:
-        A dict from task to the global norm of the gradient of its weighted loss with respect to
-        the backbone's weights, a scalar float32.
+        The global norm of the gradient of the sum with respect to the backbone's weights, a scalar
+        float32.
     """
     weights = [variable.value for variable in model.backbone.trainable_variables]
     effective = model.weighting.task_weights()
+
+    def total(losses):
+        pairs = zip(model.tasks, factors, strict=True)
+        return sum(factor * effective[task] * losses[task] for task, factor in pairs)
+
     if num_parts == 1:
-        with tf.GradientTape(persistent=True) as tape:
-            losses, _ = model.objective.losses(views)
-            weighted = {task: effective[task] * loss for task, loss in losses.items()}
-        return {
-            task: tf.linalg.global_norm(tape.gradient(loss, weights))
-            for task, loss in weighted.items()
-        }
-    parts, norms = _split(views, num_parts), {}
+        with tf.GradientTape() as tape:
+            loss = total(model.objective.losses(views)[0])
+        return tf.linalg.global_norm(tape.gradient(loss, weights))
+    parts = _split(views, num_parts)
     losses, accuracies, embeddings = _look(model, parts, training=False)
-    with tf.GradientTape(persistent=True) as tape:
+    with tf.GradientTape() as tape:
         tape.watch((losses, embeddings))
-        means, _ = _whole(model, losses, accuracies, embeddings)
-        weighted = {task: effective[task] * loss for task, loss in means.items()}
-    for task, loss in weighted.items():
-        gradients = tape.gradient(loss, (losses, embeddings), unconnected_gradients="zero")
-        norms[task] = tf.linalg.global_norm(
-            _carry_back(model, parts, weights, *gradients, training=False)
-        )
-    return norms
+        loss = total(_whole(model, losses, accuracies, embeddings)[0])
+    gradients = tape.gradient(loss, (losses, embeddings), unconnected_gradients="zero")
+    return tf.linalg.global_norm(_carry_back(model, parts, weights, *gradients, training=False))
 
 
 def _split(views, parts):
