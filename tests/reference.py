@@ -63,7 +63,7 @@ def crop_box(numbers, height, width, area_range, ratio_range):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def small_blocks(numbers, size, max_share):
+def small_blocks(numbers, size, max_share, align=None):
     """Adds blocks until their area reaches the share drawn; returns those used."""
     low, high = max(1, int(0.05 * size)), max(int(0.25 * size), max(1, int(0.05 * size)) + 1)
     wanted, area, used = numbers[0] * max_share * size * size, 0, []
@@ -72,6 +72,9 @@ def small_blocks(numbers, size, max_share):
             break
         top, left = (math.floor(u * (size - low)) for u in draw[:2])
         height, width = (low + math.floor(u * (high - low)) for u in draw[2:])
+        if align:
+            top, left = (max(k for k in range(0, x + 1, align)) for x in (top, left))
+            height, width = (nearest_multiple(x, align) for x in (height, width))
         height, width = min(height, size - top), min(width, size - left)
         used.append((top, left, height, width))
         area += height * width
@@ -90,3 +93,9 @@ def knn_by_hand(train, train_labels, test, test_labels, k, temperature=0.07):
             votes[train_labels[i]] += np.exp(cosines[i] / temperature)
         hits += max(votes, key=votes.get) == label
     return hits / len(test)
+
+
+def nearest_multiple(side, align):
+    """The multiple of `align` above 0 that is nearest to a side, the larger one of two as near."""
+    multiples = range(align, side + 2 * align, align)
+    return min(multiples, key=lambda multiple: (abs(multiple - side), -multiple))

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import WHOLE, Shard, eval_batches, step_images, step_views
 from sit_keras.data.sources import load_source
@@ -24,6 +25,10 @@ from sit_keras.training.pretrainer import SiTPretrainer
 
 NETWORK = dict(image_shape=(8, 8, 3), patch_size=4, hidden_dim=12, num_layers=2, num_heads=2,
                mlp_dim=16, drop_path_rate=0.0)  # fmt: skip
+COLOURS = ViewConfig(
+    jitter_probability=0.8, hue=0.1, greyscale_probability=0.2, solarize_probability=0.2
+)
+ALIGNED = CorruptionConfig(align=4)
 STEPS = 20
 
 sgd = functools.partial(keras.optimizers.SGD, 0.01)
@@ -37,7 +42,10 @@ def scaled_sgd():
 CASES = {
     "plain": ({}, sgd),
     "scaled and clipped": ({"clip_norm": 0.3}, scaled_sgd),
-    "scaled, clipped, in parts": ({"clip_norm": 0.3, "micro_batches": 2}, scaled_sgd),
+    "scaled, clipped, in parts": (
+        {"clip_norm": 0.3, "micro_batches": 2, "views": COLOURS, "corruption": ALIGNED},
+        scaled_sgd,
+    ),
     "local, remat": ({"negatives": "local", "remat": True}, sgd),
 }
 

@@ -16,7 +16,7 @@ import jax_command
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.config.presets import presets, run_config
+from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.serialization import assignments, changed
 
 BEGIN = time.monotonic()
@@ -32,7 +32,7 @@ def define(flags: Flags) -> None:
         None,
         f"The network and the settings to start from: {', '.join(presets())}.",
         value="NAME",
-        usually="digits for the digits, paper for all other images",
+        usually="that of the same name for the digits, paper for all other images",
     )
     flags.repeated(
         "set", "A setting of RunConfig that differs, such as epochs=100 or corruption.drop=0.2."
@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     from jax_step import Pretraining
 
     packed = PackedImages.load(options.images)
-    preset = options.preset or ("digits" if packed.dataset == "digits" else "paper")
+    preset = options.preset or usual_preset(packed.dataset)
     config = run_config(preset, dataset=packed.dataset, holdout=0.0)
     config = changed(config, assignments(options.set))
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")

@@ -31,9 +31,9 @@ def run(options: Options) -> None:
     output = pathlib.Path(options.output)
     if output.suffix != ".npz":
         raise ValueError(f"--output must end in .npz, received {output}.")
-    from sit_keras.data.sources import load_source
+    from sit_keras.data.sources import DIGITS, load_source
 
-    if options.dataset != "digits":
+    if options.dataset not in DIGITS:
         from sit_keras.cli.startup import start_tensorflow
 
         start_tensorflow()

@@ -7,6 +7,8 @@ Shapes: B images, V views, N = B * V views in a row, S output side, H W C image,
 A box or block is (top, left, height, width) in pixels; it ends at the border where it reaches it.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -14,6 +16,8 @@ from sit_keras.config.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 # ITU-R 601 luma, which Pillow's "L" mode uses.
 LUMA = (0.299, 0.587, 0.114)
+# By which PAL scales blue and red less luma to U and V, whose plane is that of NTSC's I and Q.
+BLUE_SCALE, RED_SCALE = 0.492111, 0.877283
 
 BRIGHTNESS, CONTRAST, SATURATION = 0, 1, 2
 
@@ -76,6 +80,40 @@ def color_jitter(images, factors, order):
         target = ops.where(kind == CONTRAST, ops.mean(grey, axis=(1, 2), keepdims=True), target)
         images = ops.clip(factor * images + (1.0 - factor) * target, 0.0, 1.0)
     return images
+
+
+def turn_hue(images, turns):
+    """Turns the colours of each image around grey, in the plane of U and V. The luma stays.
+
+    This is linear in the channels, as the hue of YIQ is, so images are not torn where the hue of
+    HSV leaps. No turn changes no bit.
+
+    Args:
+        images: (N, H, W, 3) float32 in [0, 1].
+        turns: (N,) float32. Shares of the full circle, from red towards yellow.
+
+    Returns:
+        (N, H, W, 3) float32 in [0, 1].
+    """
+    angle = (2.0 * math.pi * turns)[:, None, None, None]
+    less_cos, sin = ops.cos(angle) - 1.0, ops.sin(angle)
+    luma = _weighted_channels(images, LUMA)  # (N, H, W, 1)
+    u = BLUE_SCALE * (images[..., 2:] - luma)
+    v = RED_SCALE * (images[..., :1] - luma)
+    red = (sin * u + less_cos * v) / RED_SCALE  # what is added to each channel
+    blue = (less_cos * u - sin * v) / BLUE_SCALE
+    green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
+    return ops.clip(images + ops.concatenate([red, green, blue], axis=-1), 0.0, 1.0)
+
+
+def greyscale(images):
+    """Gives each pixel of images (N, H, W, 3) its luma in all channels."""
+    return ops.concatenate([_weighted_channels(images, LUMA)] * 3, axis=-1)
+
+
+def solarize(images):
+    """Inverts the values of images in [0, 1] that are at least a half."""
+    return ops.minimum(images, 1.0 - images)
 
 
 def _weighted_channels(images, weights):

@@ -11,13 +11,16 @@ from keras import ops
 from sit_keras.augment import operations, sampling
 from sit_keras.augment.crops import CROP_NUMBERS, draw_crops, random_crops
 from sit_keras.augment.random import normal, random_bits, uniform
+from sit_keras.config.checks import require
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
 
 NUM_VIEWS = 2
 
-# Independent streams of random numbers within a step.
+# Independent streams of random numbers within a step. Each of the last four is drawn only where its
+# option is on, one number for each view.
 _CROP, _APPEARANCE, _CORRUPTION, _NOISE = range(4)
+_JITTERED, _HUE, _GREYSCALE, _SOLARIZE = range(4, 8)
 
 # How many uniform numbers the appearance of a view and its corruption take.
 APPEARANCE_NUMBERS = 1 + sampling.JITTER_NUMBERS
@@ -56,6 +59,9 @@ class TwoViews:
         preprocessing: PreprocessingConfig. The range of the images that come in, and how the views
             are normalised.
         seed: int, or a tensor of `seed_words`.
+
+    Raises:
+        ValueError: if the blocks of the corruption cannot be aligned with an image of this size.
     """
 
     image_size: int
@@ -63,6 +69,14 @@ class TwoViews:
     corruption: CorruptionConfig = CorruptionConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     seed: int = 0
+
+    def __post_init__(self):
+        align = self.corruption.align
+        require(
+            align is None or self.image_size % align == 0,
+            f"corruption.align={align} must divide the image size, received {self.image_size}: "
+            "take the patch size.",
+        )
 
     def __call__(self, images, step, first=0, each=lambda stage: stage) -> dict:
         """Returns the views of a batch.
@@ -126,7 +140,7 @@ class TwoViews:
         return draw_crops(uniforms, height, width, self.views)
 
     def color(self, crops, step, positions):
-        """Jitters the colours of crops, normalises them, and draws how far they will be turned.
+        """Changes the colours of crops, normalises them, and draws how far they will be turned.
 
         Args:
             crops: (B, 2, S, S, C) float32 in [0, 1].
@@ -139,7 +153,10 @@ class TwoViews:
         x = ops.reshape(crops, (shape[0] * NUM_VIEWS, *shape[2:]))  # (M, S, S, C)
         uniforms = self._uniforms(step, _APPEARANCE, positions, APPEARANCE_NUMBERS)  # (M, n)
         if shape[-1] == 3:
-            x = operations.color_jitter(x, *sampling.jitter(uniforms[:, 1:], self.views))
+            x = self._recolor(x, uniforms[:, 1:], step, positions)
+        if self.views.solarize_probability > 0:
+            chosen = sampling.solarized(self._number(step, _SOLARIZE, positions), self.views)
+            x = _where(chosen, operations.solarize(x), x)
         x = operations.normalize(x, self.preprocessing.mean, self.preprocessing.std)
         return x, sampling.quarter_turns(uniforms[:, 0])
 
@@ -170,13 +187,28 @@ class TwoViews:
                 x, block, factors, order, self.preprocessing.mean, self.preprocessing.std
             )
         if config.drop > 0:
-            blocks = sampling.small_blocks(drawn["drop"], size, config.drop)
+            blocks = sampling.small_blocks(drawn["drop"], size, config.drop, config.align)
             x = operations.fill_blocks(x, *blocks, self._noise(x, step, positions))
         if config.replace > 0:
             donors = sampling.donors(ops.reshape(drawn["donor"], (-1, NUM_VIEWS)), NUM_VIEWS)
-            blocks = sampling.small_blocks(drawn["replace"], size, config.replace)
+            blocks = sampling.small_blocks(drawn["replace"], size, config.replace, config.align)
             x = operations.fill_blocks(x, *blocks, ops.take(x, donors, axis=0))
         return x
+
+    def _recolor(self, x, uniforms, step, positions):
+        """Jitters the colours of views (M, S, S, 3) in [0, 1], the hue last, and greys some."""
+        views = self.views
+        jittered = operations.color_jitter(x, *sampling.jitter(uniforms, views))
+        if views.hue > 0:
+            turns = sampling.hue_turns(self._number(step, _HUE, positions), views)
+            jittered = operations.turn_hue(jittered, turns)
+        if views.jitter_probability < 1:
+            chosen = self._number(step, _JITTERED, positions) < views.jitter_probability
+            jittered = _where(chosen, jittered, x)
+        if views.greyscale_probability > 0:
+            chosen = self._number(step, _GREYSCALE, positions) < views.greyscale_probability
+            jittered = _where(chosen, operations.greyscale(jittered), jittered)
+        return jittered
 
     def _crop_uniforms(self, step, positions):
         uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)  # (M, n)
@@ -187,8 +219,17 @@ class TwoViews:
         bits = random_bits(self.seed, step, stream, positions, NUM_VIEWS * count)
         return ops.reshape(uniform(bits), (-1, count))
 
+    def _number(self, step, stream, positions):
+        """Returns one number in [0, 1) for each view, (M,)."""
+        return self._uniforms(step, stream, positions, 1)[:, 0]
+
     def _noise(self, views, step, positions):
         """Returns normal numbers of the shape (M, S, S, C) of the views."""
         count = self.image_size**2 * views.shape[-1]  # of one view; a word gives two numbers
         bits = random_bits(self.seed, step, _NOISE, positions, count)
         return ops.reshape(normal(bits), (-1, self.image_size, self.image_size, views.shape[-1]))
+
+
+def _where(chosen, images, others):
+    """Takes the images (M, S, S, C) that are chosen (M,), and others in their places."""
+    return ops.where(chosen[:, None, None, None], images, others)

@@ -93,6 +93,25 @@ def jitter(uniforms, config: ViewConfig):
     return factors, ops.take(ops.convert_to_tensor(_ORDERS, "int32"), choice, axis=0)
 
 
+def hue_turns(uniforms, config: ViewConfig):
+    """Shares of the colour circle, uniform in [-hue, hue): (...) float32 -> (...) float32."""
+    return config.hue * (2.0 * uniforms - 1.0)
+
+
+def solarized(uniforms, config: ViewConfig):
+    """Which views are solarised: some of the second ones, and none of the first.
+
+    Args:
+        uniforms: (M,) float32, of the two views of each image side by side.
+        config: ViewConfig.
+
+    Returns:
+        (M,) bool.
+    """
+    chances = ops.convert_to_tensor([0.0, config.solarize_probability], "float32")
+    return ops.reshape(ops.reshape(uniforms, (-1, 2)) < chances, (-1,))
+
+
 def any_block(uniforms, size: int):
     """The block of the grey and blur corruptions: sides uniform in [5 %, 100 %) of the image.
 
@@ -113,7 +132,7 @@ def _block(uniforms, size: int, low: int, high: int):
     return ops.concatenate([corner, extent], axis=-1)
 
 
-def small_blocks(uniforms, size: int, max_share: float):
+def small_blocks(uniforms, size: int, max_share: float, align: int | None = None):
     """The blocks of the drop and replace corruptions: sides of 5 % to 25 % of the image.
 
     Blocks are added until their summed area, overlaps counted twice, reaches a share of the image
@@ -123,6 +142,8 @@ def small_blocks(uniforms, size: int, max_share: float):
         uniforms: (..., BLOCKS_NUMBERS) float32.
         size: int. Side of the square image in pixels.
         max_share: float.
+        align: int or None. Corners are cut down to multiples of this many pixels, and sides rounded
+            to the nearest one above 0.
 
     Returns:
         blocks (..., MAX_BLOCKS, 4) float32 and active (..., MAX_BLOCKS) bool.
@@ -131,10 +152,19 @@ def small_blocks(uniforms, size: int, max_share: float):
     shape = (*ops.shape(uniforms)[:-1], MAX_BLOCKS, BLOCK_NUMBERS)
     low = max(1, int(0.05 * size))
     blocks = _block(ops.reshape(uniforms[..., 1:], shape), size, low, int(0.25 * size))
+    if align is not None:
+        blocks = _aligned(blocks, align)
     top, left, height, width = ops.unstack(blocks, 4, axis=-1)
     area = ops.minimum(height, size - top) * ops.minimum(width, size - left)
     before = ops.cumsum(area, axis=-1) - area
     return blocks, before < wanted[..., None]
+
+
+def _aligned(blocks, align: int):
+    """The blocks on a grid of `align` pixels; compilers divide whole numbers alike."""
+    corner, extent = ops.split(ops.cast(blocks, "int32"), 2, axis=-1)
+    extent = ops.maximum((extent + align // 2) // align, 1)
+    return ops.cast(align * ops.concatenate([corner // align, extent], axis=-1), "float32")
 
 
 def blur(uniforms):

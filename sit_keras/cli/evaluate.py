@@ -5,7 +5,7 @@ from sit_keras.cli.flags import Flags, Options
 from sit_keras.cli.run_settings import define_data, define_value_range, read_value_range
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, FEATURES, PROTOCOLS, QUICK, TABLES
-from sit_keras.config.presets import presets
+from sit_keras.config.presets import presets, usual_preset
 from sit_keras.config.serialization import assignments
 
 TABLE_ONLY = ("preset", "seeds", "runs_dir", "pretraining")
@@ -74,7 +74,7 @@ def define(flags: Flags) -> None:
         None,
         f"Network and settings: {', '.join(presets())}.",
         value="NAME",
-        usually="digits for the digits, paper for all other images",
+        usually="that of the same name for the digits, paper for all other images",
     )
     flags.items("seeds", ["0"], "Seeds that each cell of the table is computed for.", value="N,M")
     flags.string(
@@ -106,7 +106,7 @@ def fill_in_table(options: Options) -> None:
     make_table(
         table=options.table,
         datasets=datasets,
-        preset=options.preset or ("digits" if datasets == ["digits"] else "paper"),
+        preset=options.preset or (usual_preset(*datasets) if len(datasets) == 1 else "paper"),
         seeds=seeds,
         output=options.output,
         runs_dir=options.runs_dir,

@@ -5,7 +5,7 @@ import dataclasses
 from sit_keras.cli.flags import Flags, Options
 from sit_keras.config.checks import TASKS
 from sit_keras.config.choices import DATASETS
-from sit_keras.config.presets import presets, run_config
+from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.serialization import assignments, changed
 from sit_keras.config.settings import RunConfig
 
@@ -71,7 +71,7 @@ def define_settings(flags: Flags) -> None:
         None,
         f"The network and the settings to start from: {', '.join(presets())}.",
         value="NAME",
-        usually="digits for the digits, paper for all other images",
+        usually="that of the same name for the digits, paper for all other images",
     )
     flags.string(
         "run_dir",
@@ -136,7 +136,7 @@ def resolve(options: Options) -> RunConfig:
     Raises:
         ValueError: for an unknown setting, or one out of range.
     """
-    preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
+    preset = options.preset or usual_preset(options.dataset)
     given = {name: getattr(options, name) for name in SETTINGS}
     given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
     given = {name: value for name, value in given.items() if value is not None}

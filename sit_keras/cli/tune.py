@@ -6,7 +6,7 @@ from sit_keras.cli.run_settings import define_data, define_value_range
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import STRATEGIES, Execution
-from sit_keras.config.presets import presets, run_config
+from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.serialization import assignments, changed
 
 
@@ -24,7 +24,7 @@ def define(flags: Flags) -> None:
         None,
         f"The settings to search around: {', '.join(presets())}.",
         value="NAME",
-        usually="digits for the digits, paper for all other images",
+        usually="that of the same name for the digits, paper for all other images",
     )
     flags.repeated(
         "set",
@@ -58,7 +58,7 @@ def define(flags: Flags) -> None:
 
 
 def run(options: Options) -> None:
-    preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
+    preset = options.preset or usual_preset(options.dataset)
     given = {"value_range": options.value_range} if options.value_range else {}
     config = run_config(preset, dataset=options.dataset)
     config = changed(config, given | assignments(options.set))

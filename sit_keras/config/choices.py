@@ -1,7 +1,8 @@
 """The names that commands and workflows choose from. Standard library only."""
 
 DATASETS = (
-    "digits", "cifar10", "cifar100", "stl10", "tiny_imagenet", "folder:PATH", "records:PATH",
+    "digits", "translated_digits", "cifar10", "cifar100", "stl10", "tiny_imagenet", "folder:PATH",
+    "records:PATH",
 )  # fmt: skip
 
 # Evaluation: how an encoder is evaluated, which of it is quick, and which features are looked at.

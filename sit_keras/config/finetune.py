@@ -14,7 +14,7 @@ class FinetuneConfig:
     Args:
         frozen: bool. Leave the encoder as it is and train heads only, one for each pair of
             `head_learning_rates` and `head_weight_decays`; the best on held-out images is taken.
-        views: ViewConfig. Crops and flips; its colour jitter is left to RandAugment.
+        views: ViewConfig. Crops and flips; colours are left to RandAugment.
         rand_augment: int. Rounds of RandAugment, 0 for none.
         magnitude: float in [0, 10]. Strength of RandAugment.
         erasing: float. Chance that a box of an image becomes noise.

@@ -23,13 +23,23 @@ from sit_keras.config.preprocessing import PreprocessingConfig
 
 @dataclasses.dataclass(frozen=True)
 class ViewConfig:
-    """How a clean view is cut out of an image.
+    """How a clean view is cut out of an image, and its colours are changed.
 
     Args:
         crop_area: (low, high) share of the image's area that a random crop keeps.
         crop_ratio: (low, high) aspect ratio of the crop, drawn log-uniformly.
         flip_probability: float. Chance of a horizontal flip, always before the rotation.
         brightness, contrast, saturation: float. Each factor is uniform in [1 - x, 1 + x].
+        jitter_probability: float. Chance that the colours of a view are jittered at all.
+        hue: float in [0, 0.5]. The last part of the jitter turns the hue by a share of the colour
+            circle that is uniform in [-hue, hue].
+        greyscale_probability: float. Chance that a view of three channels loses its colours.
+        solarize_probability: float. Chance that the bright half of the values of an image's second
+            view is inverted. The first view never is.
+
+    Reference:
+        Chen et al. 2020, SimCLR: hue 0.1 (CIFAR) or 0.2, jitter 0.8, greyscale 0.2. Grill et al.
+        2020, BYOL: solarize 0.2 in one of the two views.
     """
 
     crop_area: tuple[float, float] = (0.08, 1.0)
@@ -38,6 +48,10 @@ class ViewConfig:
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
+    jitter_probability: float = 1.0
+    hue: float = 0.0
+    greyscale_probability: float = 0.0
+    solarize_probability: float = 0.0
 
     def __post_init__(self):
         normalize_fields(self)
@@ -45,9 +59,13 @@ class ViewConfig:
             low, high = getattr(self, name)
             require(0 < low <= high, f"{name} must be 0 < low <= high, received {(low, high)}.")
         require(self.crop_area[1] <= 1, f"crop_area cannot exceed 1, received {self.crop_area[1]}.")
-        for name in ("flip_probability", "brightness", "contrast", "saturation"):
+        for name in (
+            "flip_probability", "brightness", "contrast", "saturation", "jitter_probability",
+            "greyscale_probability", "solarize_probability",
+        ):  # fmt: skip
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
+        require(0 <= self.hue <= 0.5, f"hue must lie in [0, 0.5], received {self.hue}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +79,8 @@ class CorruptionConfig:
         replace: float. Up to this share is replaced from another image of the batch.
         colour: bool. One block gets its colours distorted (in the paper's figure, not in the
             authors' code).
+        align: int or None. The corners and sides of the blocks of `drop` and `replace` are whole
+            multiples of this many pixels, such as the patch size, as in the authors' later code.
     """
 
     grey: bool = True
@@ -68,12 +88,14 @@ class CorruptionConfig:
     drop: float = 0.3
     replace: float = 0.3
     colour: bool = False
+    align: int | None = None
 
     def __post_init__(self):
         normalize_fields(self)
         for name in ("drop", "replace"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
+        check_at_least(self, 1, "align")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +103,8 @@ class RunConfig:
     """Everything that decides a pre-training run. The defaults are the paper's.
 
     Args:
-        dataset: str. `digits`, `cifar10`, `cifar100`, `stl10`, `tiny_imagenet`, `folder:PATH` or
-            `records:PATH`.
+        dataset: str. `digits`, `translated_digits`, `cifar10`, `cifar100`, `stl10`,
+            `tiny_imagenet`, `folder:PATH` or `records:PATH`.
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
         preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder

@@ -13,6 +13,7 @@ from sit_keras.config.extras import import_package
 from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.records import describe_records, load_records
+from sit_keras.data.translated_digits import translate
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
 TFDS_SPLITS = {
@@ -21,8 +22,10 @@ TFDS_SPLITS = {
     "stl10": ("train", "unlabelled"),
     "tiny_imagenet": ("train",),
 }
+# Those that come with scikit-learn.
+DIGITS = ("digits", "translated_digits")
 NUM_DIGITS_TRAIN = 1437
-DATASETS = ("digits", *TFDS_SPLITS, "folder:PATH", "records:PATH")
+DATASETS = (*DIGITS, *TFDS_SPLITS, "folder:PATH", "records:PATH")
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 
 
@@ -66,8 +69,8 @@ def load_source(
         MissingPackage: if TensorFlow Datasets is needed and not installed.
     """
     check_value_range(value_range)
-    if name == "digits":
-        return _load_digits()
+    if name in DIGITS:
+        return _load_digits(name)
     if name.startswith("folder:"):
         train, test = load_folder(name.removeprefix("folder:"), strict, value_range)
         return Source(name, train, test)
@@ -95,7 +98,7 @@ def survey_source(
         Survey, whose text is empty but for folders and records. The files of a folder count as they
         were when it was opened the last time; those that were never read count as images.
     """
-    if name == "digits":
+    if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
         return survey_folder(name.removeprefix("folder:"), value_range)
@@ -115,10 +118,13 @@ def count_train_images(
     return survey.images, survey.labelled
 
 
-def _load_digits() -> Source:
+def _load_digits(name: str) -> Source:
     digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # values come as 0..16
-    pixels = np.repeat(pixels[..., None], 3, axis=-1)  # (1797, 8, 8, 3)
+    if name == "translated_digits":
+        pixels = translate(digits.images)
+    else:
+        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # values come as 0..16
+    pixels = np.repeat(pixels[..., None], 3, axis=-1)  # (1797, side, side, 3)
     images = ImageSet(pixels, digits.target, tuple("0123456789"))
     train, test = train_test_split(
         np.arange(len(pixels)),
@@ -126,7 +132,7 @@ def _load_digits() -> Source:
         stratify=digits.target,
         random_state=0,  # the same split for every run's seed
     )
-    return Source("digits", images.take(np.sort(train)), images.take(np.sort(test)))
+    return Source(name, images.take(np.sort(train)), images.take(np.sort(test)))
 
 
 def _prepared_builder(name, data_dir, download):

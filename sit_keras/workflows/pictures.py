@@ -137,7 +137,9 @@ def _first_views(values):
 
 
 def _corruptions(two_views: TwoViews, views, folder) -> Picture:
-    none = CorruptionConfig(grey=False, blur=False, drop=0.0, replace=0.0)
+    none = CorruptionConfig(
+        grey=False, blur=False, drop=0.0, replace=0.0, align=two_views.corruption.align
+    )
     clean = tf.reshape(views["clean"], (-1, *views["clean"].shape[2:]))  # (B * 2, S, S, 3)
     stages = {"clean": _first_views(views["clean"])}
     for name in ("grey", "blur", "colour", "drop", "replace"):

@@ -18,6 +18,11 @@ from sit_keras.config.settings import CorruptionConfig, ViewConfig
 CLEAN = CorruptionConfig(grey=False, blur=False, drop=0.0, replace=0.0)
 PLAIN = ViewConfig((1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
 ALL = CorruptionConfig(colour=True)
+# Every option that is off by default.
+EVERY = ViewConfig(
+    jitter_probability=0.8, hue=0.1, greyscale_probability=0.2, solarize_probability=0.2
+)
+SETTINGS = [(ViewConfig(), ALL), (EVERY, CorruptionConfig(align=4))]
 
 
 def pixels(random, count=6, size=12):
@@ -130,9 +135,12 @@ def test_the_two_views_of_an_image_differ(random):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_two_devices_with_sixteen_images_each_make_the_views_of_the_whole_batch(random, compiled):
-    images = pixels(random, 32, 20)
-    make = tf.function(TwoViews(16, corruption=ALL, seed=3), jit_compile=compiled, autograph=False)
+@pytest.mark.parametrize("settings", SETTINGS, ids=["usual", "every option"])
+def test_two_devices_with_sixteen_images_each_make_the_views_of_the_whole_batch(
+    random, settings, compiled
+):
+    images, two_views = pixels(random, 32, 20), TwoViews(16, *settings, seed=3)
+    make = tf.function(two_views, jit_compile=compiled, autograph=False)
     step = tf.constant(6, tf.int64)
     whole = make(images, step, tf.constant(0))
     parts = [make(images[first : first + 16], step, tf.constant(first)) for first in (0, 16)]
@@ -145,8 +153,9 @@ def test_two_devices_with_sixteen_images_each_make_the_views_of_the_whole_batch(
             np.testing.assert_allclose(whole[name], together[name], atol=1e-5)
 
 
-def test_compiled_views_agree_with_eager_ones(random):
-    two_views, images = TwoViews(16, corruption=ALL, seed=3), pixels(random, 16, 20)
+@pytest.mark.parametrize("settings", SETTINGS, ids=["usual", "every option"])
+def test_compiled_views_agree_with_eager_ones(random, settings):
+    two_views, images = TwoViews(16, *settings, seed=3), pixels(random, 16, 20)
     eager = two_views(images, 6)
     compiled = tf.function(two_views, jit_compile=True, autograph=False)(images, 6, 0)
     np.testing.assert_array_equal(eager["rotation"], compiled["rotation"])
@@ -196,3 +205,19 @@ def test_each_corruption_changes_what_it_should_and_nothing_else(random):
 def test_images_of_whole_numbers_are_not_normalised_in_silence(random):
     with pytest.raises(ValueError, match="received .*uint8.*divide them by 255"):
         operations.normalize(pixels(random))
+
+
+@pytest.mark.parametrize("name", ["drop", "replace"])
+def test_aligned_corruption_takes_whole_patches(random, name):
+    only = dataclasses.replace(CLEAN, **{name: 0.5}, align=4)
+    views = TwoViews(28, PLAIN, only)(pixels(random, 16, 28), 0)
+    changed = (np.asarray(views["corrupted"]) != np.asarray(views["clean"])).any(axis=-1)
+    share = changed.reshape(32, 7, 4, 7, 4).mean(axis=(2, 4))  # of each patch
+    assert set(np.unique(share)) == {0.0, 1.0}
+    assert 0.1 < share.mean() < 0.4
+
+
+def test_blocks_that_cannot_be_aligned_with_the_image_are_refused():
+    for align in (3, 56):
+        with pytest.raises(ValueError, match=f"corruption.align={align} must divide .* 28: take"):
+            TwoViews(28, corruption=CorruptionConfig(align=align))

@@ -98,17 +98,30 @@ def test_dropped_blocks_cover_what_the_authors_do(random):
     assert 0.25 < share.max() < 0.35
 
 
-@pytest.mark.parametrize("size", [8, 15, 32, 224])
-def test_small_blocks_against_the_loop(random, size):
+@pytest.mark.parametrize(
+    ("size", "align"),
+    [(8, None), (15, None), (32, None), (224, None), (8, 1), (8, 8), (28, 4), (32, 8), (21, 3),
+     (224, 16)],
+)  # fmt: skip
+def test_small_blocks_against_the_loop(random, size, align):
     draw = numbers(random, 50, sampling.BLOCKS_NUMBERS)
-    blocks, active = sampling.small_blocks(draw, size, 0.3)
+    blocks, active = sampling.small_blocks(draw, size, 0.3, align)
     mask = operations.block_mask(blocks, active, size, size).numpy()[..., 0]
     assert not active[:, -1].numpy().any()  # 64 blocks were enough
     for row, result in zip(draw, mask, strict=True):
         expected = np.zeros((size, size), bool)
-        for top, left, height, width in reference.small_blocks(row, size, 0.3):
+        for top, left, height, width in reference.small_blocks(row, size, 0.3, align):
             expected[top : top + height, left : left + width] = True
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(("size", "align"), [(28, 4), (32, 8), (21, 3)])
+def test_aligned_blocks_begin_and_end_between_patches(random, size, align):
+    blocks, _ = sampling.small_blocks(
+        numbers(random, 100, sampling.BLOCKS_NUMBERS), size, 0.3, align
+    )
+    assert (blocks.numpy() % align == 0).all() and (blocks.numpy()[..., 2:] >= align).all()
+    assert len(np.unique(blocks.numpy()[..., 0])) == size // align  # every row of patches
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 11, 24])

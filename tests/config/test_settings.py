@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sit_keras.config.network import NetworkConfig
-from sit_keras.config.presets import finetune_config, presets, run_config
+from sit_keras.config.presets import finetune_config, presets, run_config, usual_preset
 from sit_keras.config.settings import RunConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.pretrainer import SiTPretrainer
@@ -57,7 +57,9 @@ def test_the_paper_has_exactly_its_parameters():
     assert config.num_parameters == 86_786_823  # without the three loss scalars
 
 
-@pytest.mark.parametrize("name", ["tiny", "native96", "native64", "native32", "digits"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "native96", "native64", "native32", "translated_digits", "digits"]
+)
 def test_parameters_are_counted_without_building(name):
     config = presets()[name]
     backbone = SiTBackbone(**config.backbone_arguments())
@@ -77,6 +79,15 @@ def test_a_warm_up_longer_than_the_run_is_shortened(epochs, warmup_epochs, effec
     finetuning = finetune_config("paper", ViewConfig(), epochs=epochs, warmup_epochs=warmup_epochs)
     assert run.effective_warmup_epochs == finetuning.effective_warmup_epochs == effective
     assert run.warmup_epochs == warmup_epochs  # what was asked for is what is saved
+
+
+@pytest.mark.parametrize(
+    ("dataset", "preset"),
+    [("digits", "digits"), ("translated_digits", "translated_digits"), ("cifar10", "paper"),
+     ("folder:digits", "paper"), ("native32", "paper")],
+)  # fmt: skip
+def test_the_preset_of_a_data_set_is_its_own_or_the_papers(dataset, preset):
+    assert usual_preset(dataset) == preset
 
 
 @pytest.mark.parametrize("preset", presets())

@@ -45,6 +45,19 @@ def test_each_target_is_that_of_its_image_and_each_epoch_has_all_images():
     assert (np.concatenate(seen[:3]) != np.concatenate(seen[3:])).any()
 
 
+def test_training_with_labels_leaves_colours_to_rand_augment():
+    colours = dataclasses.replace(
+        WHOLE, hue=0.5, greyscale_probability=1.0, solarize_probability=1.0, jitter_probability=0.5
+    )
+    pixels = np.arange(12 * 64 * 3).astype("uint8").reshape(12, 8, 8, 3)
+    images = dataclasses.replace(grey_images(), items=pixels)
+    ours, plain = (
+        batches(images, dataclasses.replace(PLAIN, views=views)) for views in (colours, WHOLE)
+    )
+    for (x, _), (y, _) in zip(ours, plain, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_a_step_is_reproducible_and_files_give_the_same_as_images_in_memory(tmp_path):
     config = dataclasses.replace(FinetuneConfig(), rand_augment=1, seed=5)
     images = grey_images()

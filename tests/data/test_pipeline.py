@@ -8,7 +8,7 @@ from PIL import Image
 
 from sit_keras.augment import operations
 from sit_keras.augment.pretext import TwoViews
-from sit_keras.config.settings import CorruptionConfig
+from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import Shard, count_steps, eval_batches, step_images, step_views
 from sit_keras.data.reading import read_image
@@ -113,7 +113,8 @@ def test_files_and_pixels_give_the_same_views_but_for_rounding(random, tmp_path)
         Image.fromarray(image).save(path)
     files = ImageSet(np.array(paths), images.labels)
     plain = CorruptionConfig(grey=False, blur=False, drop=0.0, replace=0.0)
-    two_views = TwoViews(10, corruption=plain, seed=1)
+    colours = ViewConfig(hue=0.1, greyscale_probability=0.2, solarize_probability=0.5)
+    two_views = TwoViews(10, colours, plain, seed=1)
     datasets = (step_views(each, two_views, 4, 0, 3) for each in (images, files))
     for a, b in zip(*datasets, strict=True):
         np.testing.assert_allclose(a["clean"], b["clean"], atol=0.03)

@@ -15,7 +15,7 @@ from conftest import ROOT
 from sit_keras.augment.random import normal, random_bits, uniform
 from sit_keras.config.network import NetworkConfig
 from sit_keras.config.serialization import to_dict
-from sit_keras.config.settings import CorruptionConfig, RunConfig
+from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.preprocessing import ImagePreprocessing
@@ -36,7 +36,10 @@ BATCH = 10  # more than one group of eight donors, and an incomplete one
 PLACES = ((0, 0), (2**31 - 1, 24))  # (step, position of the first image)
 CONFIG = RunConfig(
     model=NetworkConfig(24, 6, 32, 2, 4, 64, drop_path_rate=0.0, projection_dim=16),
-    corruption=CorruptionConfig(colour=True),
+    views=ViewConfig(
+        jitter_probability=0.8, hue=0.1, greyscale_probability=0.2, solarize_probability=0.2
+    ),
+    corruption=CorruptionConfig(colour=True, align=6),
     batch_size=BATCH,
     epochs=3,
     warmup_epochs=0,

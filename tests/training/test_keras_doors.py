@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
-from sit_keras.config.settings import CorruptionConfig
+from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.training.pretrainer import SiTPretrainer
 
@@ -24,7 +24,8 @@ EAGER = {"run_eagerly": True, "jit_compile": False}
 def new_model(seed=0, image_shape=(16, 16, 3), **settings):
     keras.utils.set_random_seed(1)
     backbone = SiTBackbone(image_shape, 8, 24, 1, 2, 24, drop_path_rate=0.0)
-    return SiTPretrainer(backbone, projection_dim=8, corruption=CORRUPTION, seed=seed, **settings)
+    settings = {"projection_dim": 8, "corruption": CORRUPTION, "seed": seed, **settings}
+    return SiTPretrainer(backbone, **settings)
 
 
 def compiled(optimizer="sgd", compile_settings=None, **settings):
@@ -241,10 +242,13 @@ def test_an_exported_model_gives_what_predict_gives(images, again, tmp_path):
 
 
 def test_a_cloned_model_is_a_pretrainer_of_the_same_settings(images):
-    model = new_model(seed=5, tasks=("rotation", "contrastive"), name="mine")
+    views = ViewConfig(hue=0.1, greyscale_probability=0.2)
+    settings = {"views": views, "corruption": CorruptionConfig(blur=False, align=4)}
+    model = new_model(seed=5, tasks=("rotation", "contrastive"), name="mine", **settings)
     clone = keras.models.clone_model(model)
     assert type(clone) is SiTPretrainer and clone.get_config() == model.get_config()
-    assert clone.name == "mine"
+    assert clone.name == "mine" and clone.two_views == model.two_views
+    assert (clone.two_views.views.hue, clone.two_views.corruption.align) == (0.1, 4)
     clone.compile("sgd", **EAGER)
     assert np.isfinite(clone.fit(images, verbose=0).history["loss"]).all()
 
