@@ -16,6 +16,7 @@ import jax_command
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_recipe
 from sit_keras.config.presets import presets, run_config
 from sit_keras.config.serialization import assignments, changed
 
@@ -34,6 +35,7 @@ def define(flags: Flags) -> None:
         value="NAME",
         usually="digits for the digits, paper for all other images",
     )
+    define_recipe(flags)
     flags.repeated(
         "set", "A setting of RunConfig that differs, such as epochs=100 or corruption.drop=0.2."
     )
@@ -55,7 +57,7 @@ def run(options: Options) -> None:
 
     packed = PackedImages.load(options.images)
     preset = options.preset or ("digits" if packed.dataset == "digits" else "paper")
-    config = run_config(preset, dataset=packed.dataset, holdout=0.0)
+    config = run_config(preset, recipe=options.recipe, dataset=packed.dataset, holdout=0.0)
     config = changed(config, assignments(options.set))
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
     pretraining = Pretraining(config, packed.images)
