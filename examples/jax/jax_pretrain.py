@@ -16,9 +16,9 @@ import jax_command
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_recipe
+from sit_keras.cli.run_settings import define_recipe, read_set
 from sit_keras.config.presets import presets, run_config
-from sit_keras.config.serialization import assignments, changed
+from sit_keras.config.serialization import changed
 
 BEGIN = time.monotonic()
 
@@ -58,7 +58,7 @@ def run(options: Options) -> None:
     packed = PackedImages.load(options.images)
     preset = options.preset or ("digits" if packed.dataset == "digits" else "paper")
     config = run_config(preset, recipe=options.recipe, dataset=packed.dataset, holdout=0.0)
-    config = changed(config, assignments(options.set))
+    config = changed(config, read_set(options))
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
     pretraining = Pretraining(config, packed.images)
     if options.measure:

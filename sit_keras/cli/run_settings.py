@@ -155,7 +155,24 @@ def resolve(options: Options) -> RunConfig:
     given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
     given = {name: value for name, value in given.items() if value is not None}
     start = run_config(preset, recipe=options.recipe, dataset=options.dataset)
-    return changed(start, given | assignments(options.set))
+    return changed(start, given | read_set(options))
+
+
+def read_set(options: Options) -> dict[str, str]:
+    """Returns the settings of `--set`, for `changed`.
+
+    Raises:
+        ValueError: for what is no assignment, or the name of a preset or a recipe, which would be
+            recorded and change no setting.
+    """
+    given = assignments(options.set)
+    for name in ("preset", "recipe"):
+        if name in given:
+            raise ValueError(
+                f"--set={name}={given[name]} would change the name of the settings and not the "
+                f"settings: use --{name}={given[name]}."
+            )
+    return given
 
 
 def run_folder(options: Options, config: RunConfig) -> str:

@@ -2,12 +2,12 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_data, define_recipe, define_value_range
+from sit_keras.cli.run_settings import define_data, define_recipe, define_value_range, read_set
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import STRATEGIES, Execution
 from sit_keras.config.presets import presets, run_config
-from sit_keras.config.serialization import assignments, changed
+from sit_keras.config.serialization import changed
 
 
 def define(flags: Flags) -> None:
@@ -62,7 +62,7 @@ def run(options: Options) -> None:
     preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
     given = {"value_range": options.value_range} if options.value_range else {}
     config = run_config(preset, recipe=options.recipe, dataset=options.dataset)
-    config = changed(config, given | assignments(options.set))
+    config = changed(config, given | read_set(options))
     start_tensorflow()
     from sit_keras.runs.folder import folder_name
     from sit_keras.workflows.tune import tune

@@ -71,6 +71,8 @@ def test_an_unknown_recipe_is_refused():
         run_config("digits", recipe="new")
     with pytest.raises(ValueError, match="recipe: value should be one of <paper|modern>"):
         resolved("--recipe=new")
+    with pytest.raises(ValueError, match="and not the settings: use --recipe=modern"):
+        resolved("--set=recipe=modern")
 
 
 def test_the_name_of_a_run_has_a_recipe_that_is_not_the_papers():
