@@ -64,8 +64,8 @@ def define_recipe(flags: Flags) -> None:
         "paper",
         tuple(RECIPES),
         "The method, whatever the network: paper is that of SiT, and modern changes its views, "
-        "corruption and losses where measurements support it. Settings that are given count before "
-        "those of the recipe, and these before those of the preset.",
+        "corruption and losses where measurements support it. Flags override the recipe, and the "
+        "recipe overrides the preset.",
     )
 
 
