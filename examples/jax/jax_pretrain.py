@@ -16,8 +16,9 @@ import jax_command
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.run_settings import define_recipe, read_set
 from sit_keras.config.presets import presets, run_config, usual_preset
-from sit_keras.config.serialization import assignments, changed
+from sit_keras.config.serialization import changed
 
 BEGIN = time.monotonic()
 
@@ -34,6 +35,7 @@ def define(flags: Flags) -> None:
         value="NAME",
         usually="that of the same name for the digits, paper for all other images",
     )
+    define_recipe(flags)
     flags.repeated(
         "set", "A setting of RunConfig that differs, such as epochs=100 or corruption.drop=0.2."
     )
@@ -55,8 +57,8 @@ def run(options: Options) -> None:
 
     packed = PackedImages.load(options.images)
     preset = options.preset or usual_preset(packed.dataset)
-    config = run_config(preset, dataset=packed.dataset, holdout=0.0)
-    config = changed(config, assignments(options.set))
+    config = run_config(preset, recipe=options.recipe, dataset=packed.dataset, holdout=0.0)
+    config = changed(config, read_set(options))
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
     pretraining = Pretraining(config, packed.images)
     if options.measure:

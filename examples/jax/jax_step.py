@@ -19,7 +19,7 @@ from sit_keras.models.losses import nt_xent, reconstruction_l1, rotation_cross_e
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
 from sit_keras.models.seeding import seeded
-from sit_keras.models.weighting import FixedWeighting, UncertaintyWeighting
+from sit_keras.models.weighting import run_weighting
 
 # The values of all variables: those that are trained, the others, and the optimizer's.
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array]]
@@ -56,10 +56,7 @@ class Pretraining:
             self.network = build_pretext_network(self.backbone, config.model.projection_dim)
         for task, head in HEADS.items():
             self.network.get_layer(head).trainable = task in config.tasks
-        if config.weighting == "uncertainty":
-            self.weighting = UncertaintyWeighting(config.tasks, name="weighting")
-        else:
-            self.weighting = FixedWeighting(config.tasks, config.task_weights, name="weighting")
+        self.weighting = run_weighting(config)
         self.variables = self.network.trainable_variables + self.weighting.trainable_variables
         self.optimizer = build_optimizer(config, self.steps_per_epoch)
         self.optimizer.build(self.variables)
@@ -88,7 +85,7 @@ class Pretraining:
         """Returns the views of a batch (B, H, W, 3) uint8 at a step, those that `TwoViews` makes.
 
         Returns:
-            A dict: `corrupted` and `clean` (B, 2, S, S, 3) float32, `rotation` (B, 2) int32.
+            The dict of `TwoViews`.
         """
         # The resizing is a matrix product, which a GPU would otherwise round to 10 bits.
         with jax.default_matmul_precision("highest"):
@@ -108,16 +105,21 @@ class Pretraining:
             accuracies), and the new values of `others`.
         """
         corrupted, clean = (_in_a_row(views[name]) for name in ("corrupted", "clean"))
-        rotation = jnp.reshape(views["rotation"], -1)  # (M,)
+        rotation, samples = views["rotation"], corrupted
+        if "turned" in views and "rotation" in self.config.tasks:
+            rotation = views["turned_rotation"]
+            samples = jnp.concatenate([corrupted, _in_a_row(views["turned"])])
         count = len(self.network.trainable_variables)
         outputs, others = self.network.stateless_call(
-            trained[:count], others, corrupted, training=True
+            trained[:count], others, samples, training=True
         )
+        logits = outputs["rotation_logits"][len(samples) - rotation.size :]
+        outputs = {name: values[: len(corrupted)] for name, values in outputs.items()}
         losses, accuracies = {}, {}
         if "reconstruction" in self.config.tasks:
             losses["reconstruction"] = reconstruction_l1(clean, outputs["reconstruction"])
         if "rotation" in self.config.tasks:
-            logits = outputs["rotation_logits"]
+            rotation = jnp.reshape(rotation, -1)
             losses["rotation"] = rotation_cross_entropy(rotation, logits)
             accuracies["rotation_accuracy"] = _accuracy(logits, rotation)
         if "contrastive" in self.config.tasks:

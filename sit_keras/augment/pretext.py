@@ -92,7 +92,10 @@ class TwoViews:
 
         Returns:
             A dict: `corrupted` and `clean` (B, 2, S, S, C) float32 normalised, `rotation` (B, 2)
-            int32, quarter turns clockwise.
+            int32, quarter turns clockwise. With `turned_every`, `rotation` is 0, and `turned`
+            (T, 2, S, S, C) and `turned_rotation` (T, 2) are clean views of the images 0,
+            turned_every, 2 * turned_every, ... and how far these were turned. The images chosen
+            are those of the global batch if `first` is a multiple of it.
         """
         positions = first + ops.arange(ops.shape(images)[0], dtype="int32")
         if len(images.shape) == 5:
@@ -101,12 +104,23 @@ class TwoViews:
             crops = each(self.crop)(images, step, positions)
         shape = ops.shape(crops)
         colored, rotation = each(self.color)(crops, step, positions)
-        clean = each(operations.rotate)(colored, rotation)
+        turned, every = {}, self.views.turned_every
+        if every is None:
+            clean = each(operations.rotate)(colored, rotation)
+        else:
+            clean, some = colored, ops.reshape(colored, shape)[::every]
+            angles = ops.reshape(rotation, (shape[0], NUM_VIEWS))[::every]
+            pixels = each(operations.rotate)(
+                ops.reshape(some, (-1, *shape[2:])), ops.reshape(angles, (-1,))
+            )
+            turned = {"turned": ops.reshape(pixels, ops.shape(some)), "turned_rotation": angles}
+            rotation = ops.zeros_like(rotation)
         corrupted = each(self.corrupt)(clean, step, positions)
         return {
             "corrupted": ops.reshape(corrupted, shape),
             "clean": ops.reshape(clean, shape),
             "rotation": ops.reshape(rotation, (shape[0], NUM_VIEWS)),
+            **turned,
         }
 
     def crop(self, images, step, positions):

@@ -2,13 +2,18 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_data, define_value_range, read_value_range
+from sit_keras.cli.run_settings import (
+    define_data,
+    define_recipe,
+    define_value_range,
+    read_value_range,
+)
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, FEATURES, PROTOCOLS, QUICK, TABLES
 from sit_keras.config.presets import presets, usual_preset
 from sit_keras.config.serialization import assignments
 
-TABLE_ONLY = ("preset", "seeds", "runs_dir", "pretraining")
+TABLE_ONLY = ("preset", "recipe", "seeds", "runs_dir", "pretraining")
 RUN_ONLY = (
     "run", "protocol", "image_size", "features", "k", "fraction", "per_class", "scratch", "seed",
     "value_range",
@@ -76,6 +81,7 @@ def define(flags: Flags) -> None:
         value="NAME",
         usually="that of the same name for the digits, paper for all other images",
     )
+    define_recipe(flags)
     flags.items("seeds", ["0"], "Seeds that each cell of the table is computed for.", value="N,M")
     flags.string(
         "runs_dir", "runs", "Where the encoders of the table are or will be.", value="FOLDER"
@@ -114,6 +120,7 @@ def fill_in_table(options: Options) -> None:
         download=options.download,
         pretraining=assignments(options.pretraining),
         training=assignments(options.training),
+        recipe=options.recipe,
     )
 
 

@@ -6,6 +6,7 @@ from sit_keras.cli.flags import Flags, Options
 from sit_keras.config.checks import TASKS
 from sit_keras.config.choices import DATASETS
 from sit_keras.config.presets import presets, run_config, usual_preset
+from sit_keras.config.recipes import RECIPES
 from sit_keras.config.serialization import assignments, changed
 from sit_keras.config.settings import RunConfig
 
@@ -56,6 +57,18 @@ def read_value_range(options: Options) -> tuple[float, float] | None:
     return changed(RunConfig(), {"value_range": options.value_range}).value_range
 
 
+def define_recipe(flags: Flags) -> None:
+    """Defines which recipe changes the preset."""
+    flags.choice(
+        "recipe",
+        "paper",
+        tuple(RECIPES),
+        "The method, whatever the network: paper is that of SiT, and modern changes its views, "
+        "corruption and losses where measurements support it. Flags override the recipe, and the "
+        "recipe overrides the preset.",
+    )
+
+
 def define_settings(flags: Flags) -> None:
     """Defines what is trained on, and every setting that has a flag of its own."""
     flags.group("Images and network")
@@ -73,13 +86,14 @@ def define_settings(flags: Flags) -> None:
         value="NAME",
         usually="that of the same name for the digits, paper for all other images",
     )
+    define_recipe(flags)
     flags.string(
         "run_dir",
         None,
         "Folder of the run. An unfinished run in it is continued.",
         value="FOLDER",
-        usually="runs/DATASET-PRESET-seedSEED, with the tasks if they are fewer or their weights "
-        "fixed",
+        usually="runs/DATASET-PRESET-seedSEED, with the recipe if it is not paper, and the tasks "
+        "if they are fewer or their weights fixed",
     )
     define_data(flags)
     flags.group("Settings that differ from the preset (the defaults shown are those of paper)")
@@ -140,7 +154,25 @@ def resolve(options: Options) -> RunConfig:
     given = {name: getattr(options, name) for name in SETTINGS}
     given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
     given = {name: value for name, value in given.items() if value is not None}
-    return changed(run_config(preset, dataset=options.dataset), given | assignments(options.set))
+    start = run_config(preset, recipe=options.recipe, dataset=options.dataset)
+    return changed(start, given | read_set(options))
+
+
+def read_set(options: Options) -> dict[str, str]:
+    """Returns the settings of `--set`, for `changed`.
+
+    Raises:
+        ValueError: for what is no assignment, or the name of a preset or a recipe, which would be
+            recorded and change no setting.
+    """
+    given = assignments(options.set)
+    for name in ("preset", "recipe"):
+        if name in given:
+            raise ValueError(
+                f"--set={name}={given[name]} would change the name of the settings and not the "
+                f"settings: use --{name}={given[name]}."
+            )
+    return given
 
 
 def run_folder(options: Options, config: RunConfig) -> str:

@@ -2,12 +2,12 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
-from sit_keras.cli.run_settings import define_data, define_value_range
+from sit_keras.cli.run_settings import define_data, define_recipe, define_value_range, read_set
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import STRATEGIES, Execution
 from sit_keras.config.presets import presets, run_config, usual_preset
-from sit_keras.config.serialization import assignments, changed
+from sit_keras.config.serialization import changed
 
 
 def define(flags: Flags) -> None:
@@ -26,6 +26,7 @@ def define(flags: Flags) -> None:
         value="NAME",
         usually="that of the same name for the digits, paper for all other images",
     )
+    define_recipe(flags)
     flags.repeated(
         "set",
         "A setting in which all trials differ from the preset, such as epochs=20; see RunConfig.",
@@ -60,13 +61,14 @@ def define(flags: Flags) -> None:
 def run(options: Options) -> None:
     preset = options.preset or usual_preset(options.dataset)
     given = {"value_range": options.value_range} if options.value_range else {}
-    config = run_config(preset, dataset=options.dataset)
-    config = changed(config, given | assignments(options.set))
+    config = run_config(preset, recipe=options.recipe, dataset=options.dataset)
+    config = changed(config, given | read_set(options))
     start_tensorflow()
     from sit_keras.runs.folder import folder_name
     from sit_keras.workflows.tune import tune
 
-    usual = f"tuning/{folder_name(options.dataset)}-{preset}-{options.search}"
+    start = preset if options.recipe == "paper" else f"{preset}-{options.recipe}"
+    usual = f"tuning/{folder_name(options.dataset)}-{start}-{options.search}"
     tune(
         config=config,
         output=options.output or usual,

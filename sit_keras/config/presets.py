@@ -7,6 +7,8 @@ from sit_keras.config.checks import check_choice
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.network import NetworkConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.config.recipes import RECIPES
+from sit_keras.config.serialization import changed
 from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
 
 _WHOLE = PreprocessingConfig(crop=1.0)
@@ -101,21 +103,27 @@ def usual_preset(dataset: str) -> str:
     return dataset if dataset in ("digits", "translated_digits") else "paper"
 
 
-def run_config(preset: str, model_changes: dict | None = None, **changes) -> RunConfig:
+def run_config(
+    preset: str, model_changes: dict | None = None, recipe: str = "paper", **changes
+) -> RunConfig:
     """Returns the settings of a run that starts from a named preset.
 
     Args:
         preset: str. A name from `presets()`.
         model_changes: dict. Fields of the preset's `NetworkConfig` that differ.
-        **changes: fields of `RunConfig` that differ.
+        recipe: str. One of `sit_keras.config.recipes.RECIPES`, which changes the preset's settings.
+        **changes: fields of `RunConfig` that differ from both.
 
     Raises:
-        ValueError: for an unknown preset or a setting out of range.
+        ValueError: for an unknown preset or recipe, or a setting out of range.
     """
     check_choice("preset", preset, tuple(_PRESETS))
+    check_choice("recipe", recipe, tuple(RECIPES))
     model, settings = _PRESETS[preset]
-    model = dataclasses.replace(model, **(model_changes or {}))
-    return RunConfig(**{"preset": preset, "model": model, **settings, **changes})
+    config = RunConfig(**{"preset": preset, "recipe": recipe, "model": model, **settings})
+    config = changed(config, RECIPES[recipe])
+    model = dataclasses.replace(config.model, **(model_changes or {}))
+    return dataclasses.replace(config, **{"model": model, **changes})
 
 
 def finetune_config(

@@ -1,6 +1,7 @@
 """Settings as frozen dataclasses that refuse what cannot work. Standard library only."""
 
 import dataclasses
+import math
 
 from sit_keras.config.checks import (
     TASKS,
@@ -20,6 +21,9 @@ from sit_keras.config.fields import (
 from sit_keras.config.network import NetworkConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
 
+# Settings that only learned weights have, with the values at which they change nothing.
+OF_LEARNED_WEIGHTS = {"min_task_weight": 0.0, "subtract_loss_floor": False}
+
 
 @dataclasses.dataclass(frozen=True)
 class ViewConfig:
@@ -36,6 +40,9 @@ class ViewConfig:
         greyscale_probability: float. Chance that a view of three channels loses its colours.
         solarize_probability: float. Chance that the bright half of the values of an image's second
             view is inverted. The first view never is.
+        turned_every: int or None. The rotation task learns from extra samples, the turned clean
+            views of every so many images (4 of a batch of 16 with 4), and all other samples are
+            upright; None turns all views, as the paper does.
 
     Reference:
         Chen et al. 2020, SimCLR: hue 0.1 (CIFAR) or 0.2, jitter 0.8, greyscale 0.2. Grill et al.
@@ -52,6 +59,7 @@ class ViewConfig:
     hue: float = 0.0
     greyscale_probability: float = 0.0
     solarize_probability: float = 0.0
+    turned_every: int | None = None
 
     def __post_init__(self):
         normalize_fields(self)
@@ -66,6 +74,7 @@ class ViewConfig:
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must lie in [0, 1], received {value}.")
         require(0 <= self.hue <= 0.5, f"hue must lie in [0, 0.5], received {self.hue}.")
+        check_at_least(self, 1, "turned_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +127,7 @@ class RunConfig:
         negatives: `global` (of all replicas) or `local`.
         epochs, batch_size: int. `batch_size` counts images over all replicas; each gives two views.
         steps_per_epoch: int or None. Caps the steps of an epoch; None visits every image once.
-        learning_rate: float. For 512 images a batch; it is scaled by batch_size / 512.
+        learning_rate: float. For 512 images a batch; see `rate_scaling`.
         min_learning_rate: float. Where the cosine ends. With a peak below it, as a small batch may
             have, the learning rate stays at the peak.
         warmup_epochs: int. Epochs of linear warm-up; see `effective_warmup_epochs` for short runs.
@@ -134,6 +143,13 @@ class RunConfig:
             white, where the files do not say so. (`PreprocessingConfig.value_range` is that of the
             arrays that a model is given, and files are read as 0 to 255.)
         seed: int in [0, 2**32 - 2].
+        recipe: str. The named recipe that changed the preset's settings.
+        min_task_weight: float. The smallest learned weight of a task.
+        subtract_loss_floor: bool. Learn the weights by how far the contrastive loss is above the
+            smallest value that it can have.
+        weight_decay_end: float or None. Where the weight decay ends, along a cosine over the run;
+            None leaves it as it is.
+        rate_scaling: `linear` scales the learning rate by batch_size / 512, `sqrt` by its root.
     """
 
     dataset: str = "digits"
@@ -163,10 +179,15 @@ class RunConfig:
     strict: bool = False
     value_range: tuple[float, float] | None = None
     seed: int = 0
+    recipe: str = "paper"
+    min_task_weight: float = 0.0
+    subtract_loss_floor: bool = False
+    weight_decay_end: float | None = None
+    rate_scaling: str = "linear"
 
     def __post_init__(self):
         normalize_fields(self)
-        for name in ("dataset", "preset", "initial_encoder"):
+        for name in ("dataset", "preset", "initial_encoder", "recipe"):
             require(getattr(self, name) != "", f"{name} must not be empty.")
         check_tasks(self.tasks)
         check_weighting(self.weighting, self.tasks, self.task_weights)
@@ -178,6 +199,25 @@ class RunConfig:
         check_positive(self, "temperature", "clip_norm")
         check_value_range(self.value_range)
         require(0 <= self.holdout < 1, f"holdout must lie in [0, 1), received {self.holdout}.")
+        check_at_least(self, 0, "min_task_weight", "weight_decay_end")
+        check_choice("rate_scaling", self.rate_scaling, ("linear", "sqrt"))
+        for name, without_effect in OF_LEARNED_WEIGHTS.items():
+            value = getattr(self, name)
+            require(
+                self.weighting == "uncertainty" or value == without_effect,
+                f"{name}={value} is for weights that are learned, and weighting='fixed' learns "
+                f"none: leave it at {without_effect}, or use weighting='uncertainty'.",
+            )
+        require(
+            self.weight_decay_end is None or self.weight_decay > 0,
+            f"weight_decay_end={self.weight_decay_end} needs a weight_decay above 0 to start from.",
+        )
+        every = self.views.turned_every or 1
+        require(
+            self.batch_size % every == 0,
+            f"A batch_size of {self.batch_size} is no multiple of views.turned_every={every}: use "
+            f"{-(-self.batch_size // every) * every} images, or turn others.",
+        )
 
     @property
     def effective_warmup_epochs(self) -> int:
@@ -186,5 +226,7 @@ class RunConfig:
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate after warm-up: the base rate scaled by batch_size / 512."""
+        """The learning rate after warm-up: the base rate, scaled as `rate_scaling` says."""
+        if self.rate_scaling == "sqrt":
+            return self.learning_rate * math.sqrt(self.batch_size / 512)
         return self.learning_rate * self.batch_size / 512

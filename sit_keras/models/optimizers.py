@@ -15,14 +15,21 @@ EPSILON = 1e-8
 def build_optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns AdamW with the run's schedule; biases, norms, tokens and positions do not decay.
 
-    The learning rate is the base rate times batch_size / 512. It rises linearly over the warm-up
-    epochs, then falls along a cosine to the smallest one, changing at every step.
+    The learning rate is the base rate times batch_size / 512, or its square root. It rises linearly
+    over the warm-up epochs, then falls along a cosine to the smallest one, changing at every step.
+    The weight decay stays, or goes along a cosine to `weight_decay_end` over the whole run (Caron
+    et al. 2021, DINO, arXiv:2104.14294).
 
     Args:
         config: RunConfig.
         steps_per_epoch: int.
     """
-    return SiTAdamW(cosine_schedule(config, steps_per_epoch), weight_decay=config.weight_decay)
+    decay = config.weight_decay
+    if config.weight_decay_end is not None:
+        decay = keras.optimizers.schedules.CosineDecay(
+            decay, config.epochs * steps_per_epoch, alpha=config.weight_decay_end / decay
+        )
+    return SiTAdamW(cosine_schedule(config, steps_per_epoch), weight_decay=decay)
 
 
 class _RateOncePerStep(keras.optimizers.Adam):
@@ -43,15 +50,18 @@ class _RateOncePerStep(keras.optimizers.Adam):
     def _apply_weight_decay(self, variables):
         pass  # `_step` does it
 
-    def _step(self, gradient, variable, scale: float, weight_decay: float):
-        """Updates one variable, with its own factor of the rate and its own decoupled decay."""
+    def _step(self, gradient, variable, scale: float, weight_decay):
+        """Updates one variable, with its own factor of the rate and its own decoupled decay.
+
+        The decay is a number, a scalar tensor, or None.
+        """
         index, dtype = self._get_variable_index(variable), variable.dtype
         mean, square = self._momentums[index], self._velocities[index]
         gradient, corrected_rate = ops.cast(gradient, dtype), ops.cast(self._corrected_rate, dtype)
         self.assign_add(mean, (gradient - mean) * (1.0 - self.beta_1))
         self.assign_add(square, (gradient * gradient - square) * (1.0 - self.beta_2))
         change = mean * corrected_rate / (ops.sqrt(square) + self.epsilon)
-        if weight_decay:
+        if weight_decay is not None:
             change = change + variable * ops.cast(self._rate * weight_decay, dtype)
         self.assign_sub(variable, change if scale == 1.0 else change * scale)
 
@@ -62,7 +72,7 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
 
     Args:
         learning_rate: float or a schedule.
-        weight_decay: float.
+        weight_decay: float or a schedule.
         epsilon: float.
         **kwargs: as for `keras.optimizers.AdamW`, but for `amsgrad`.
     """
@@ -70,7 +80,7 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 5e-4,
-        weight_decay: float = 0.05,
+        weight_decay: float | keras.optimizers.schedules.LearningRateSchedule = 0.05,
         epsilon: float = EPSILON,
         **kwargs,
     ):
@@ -81,9 +91,28 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
         self.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
         super().build(variables)
 
+    def apply(self, grads, trainable_variables=None):
+        decay = self.weight_decay
+        self._decay = decay(self.iterations) if callable(decay) else decay or None
+        super().apply(grads, trainable_variables)
+
     def update_step(self, gradient, variable, learning_rate):
-        decay = self.weight_decay if self._use_weight_decay(variable) else 0.0
+        decay = self._decay if self._use_weight_decay(variable) else None
         self._step(gradient, variable, 1.0, decay)
+
+    def get_config(self):
+        config = super().get_config()
+        if callable(self.weight_decay):
+            config["weight_decay"] = keras.optimizers.schedules.serialize(self.weight_decay)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        decay = config.get("weight_decay")
+        if isinstance(decay, dict):
+            decay = keras.optimizers.schedules.deserialize(decay, custom_objects)
+            config = {**config, "weight_decay": decay}
+        return super().from_config(config, custom_objects)
 
 
 def cosine_schedule(
@@ -130,4 +159,4 @@ class PlannedAdamW(_RateOncePerStep):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        self._step(gradient, variable, self._scales[index], self._weight_decays[index])
+        self._step(gradient, variable, self._scales[index], self._weight_decays[index] or None)

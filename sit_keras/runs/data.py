@@ -139,7 +139,7 @@ class RunData:
 
         The size of the batches is that of training, or the number of held-out images.
         """
-        batch_size = min(self.config.batch_size, len(self.held_out))
+        batch_size = self._in_turns(min(self.config.batch_size, len(self.held_out)))
         most = min(MAX_VALIDATION_BATCHES, max(1, MAX_VALIDATION_IMAGES // batch_size))
         images = self.watched(most * batch_size)
         steps = len(images) // batch_size
@@ -156,9 +156,15 @@ class RunData:
         Args:
             make_views: that of the `SiTPretrainer`, which has compiled it.
         """
-        images = self.watched(min(MAX_MEASURED, self.config.batch_size))
+        at_most = min(MAX_MEASURED, self.config.batch_size)
+        images = self.watched(self._in_turns(min(at_most, len(self.watched(at_most)))))
         (batch,) = step_images(images, self.validation_views, len(images), 0, 1, shuffle=False)
         return make_views(batch, tf.constant(0, tf.int64), validation=True)
+
+    def _in_turns(self, count):
+        """Returns as many of so many images as divide evenly into turned and other ones."""
+        every = self.config.views.turned_every or 1
+        return count if count < every else count // every * every
 
     def probe_images(self, test: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Returns the labelled images that a probe learns from, and those of `test`."""

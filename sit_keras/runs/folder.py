@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from sit_keras._version import VERSION
 from sit_keras.config.checks import TASKS
+from sit_keras.config.recipes import RECIPES
 from sit_keras.config.serialization import differences
 from sit_keras.config.settings import RunConfig
 from sit_keras.runs.files import load_json, save_json
@@ -36,9 +37,11 @@ def folder_name(dataset: str) -> str:
 def run_name(config: RunConfig) -> str:
     """Returns the name of a run's folder: what it trains on, and what an ablation changes."""
     parts = [folder_name(config.dataset), config.preset]
-    fixed = config.weighting == "fixed"
-    parts += ["+".join(config.tasks)] if fixed or set(config.tasks) != set(TASKS) else []
-    parts += ["fixed"] if fixed else []
+    parts += [config.recipe] if config.recipe != "paper" else []
+    usual = RECIPES.get(config.recipe, {}).get("weighting", "uncertainty")
+    other = config.weighting != usual
+    parts += ["+".join(config.tasks)] if other or set(config.tasks) != set(TASKS) else []
+    parts += [config.weighting] if other else []
     return "-".join([*parts, f"seed{config.seed}"])
 
 

@@ -47,6 +47,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
         "Parameters": f"{model.num_encoder_parameters:,}",
         "Computation": f"{model.num_encoder_flops / 1e9:.3g} GFLOPs an image",
         "Trained on": f"{num_images:,} images of {dataset}, without labels",
+        "Settings": f"preset {config.preset}, recipe {config.recipe}",
         "Tasks": f"{', '.join(config.tasks)}; weights: {config.weighting}",
         "Trained for": f"{config.epochs} epochs, {results['steps']:,} steps of "
         f"{config.batch_size} images",

@@ -45,7 +45,8 @@ class ValidationLosses(keras.callbacks.Callback):
         super().set_model(model)
 
         def losses(views):
-            parts = smallest_parts(views["corrupted"].shape[0], self._at_once)
+            batch = views["corrupted"].shape[0]
+            parts = smallest_parts(batch, self._at_once, model.turned_every or 1)
             found, accuracies = losses_in_parts(model, views, parts)
             return {"loss": model.weighting(found), **found, **accuracies}
 
@@ -108,7 +109,7 @@ class TaskGradients(keras.callbacks.Callback):
 
         def norm(views, factors):
             batch = views["corrupted"].shape[0]
-            parts = smallest_parts(batch, self._at_once or batch)
+            parts = smallest_parts(batch, self._at_once or batch, model.turned_every or 1)
             return task_gradient_norm(model, views, tf.unstack(factors), parts)
 
         self._norm = tf.function(norm, autograph=False)

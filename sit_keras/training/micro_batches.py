@@ -7,15 +7,28 @@ import typing
 
 import tensorflow as tf
 
+from sit_keras.config.checks import check_batch
+from sit_keras.config.settings import RunConfig
+from sit_keras.training import replicas
+
 if typing.TYPE_CHECKING:
     from sit_keras.training.pretrainer import SiTPretrainer
 
 
-def smallest_parts(batch: int, at_once: int) -> int:
-    """Returns into how many equal parts a batch is cut so that none exceeds `at_once` images."""
-    return next(
-        parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= at_once
+def smallest_parts(batch: int, at_once: int, multiple: int = 1) -> int:
+    """Returns into how many equal parts a batch is cut so that none exceeds `at_once` images.
+
+    Args:
+        batch, at_once: int.
+        multiple: int. Each part has a multiple of so many images. A batch that no cut suits stays
+            whole.
+    """
+    found = (
+        parts
+        for parts in range(1, batch + 1)
+        if divides(batch, parts * multiple) and batch // parts <= at_once
     )
+    return next(found, 1)
 
 
 def divides(batch: int | None, parts: int) -> bool:
@@ -23,13 +36,49 @@ def divides(batch: int | None, parts: int) -> bool:
     return batch is not None and batch % parts == 0
 
 
-def check_parts(batch: int | None, parts: int) -> None:
-    """Raises ValueError unless a batch can be cut into so many parts."""
-    if not divides(batch, parts):
+def checked_batch(model: "SiTPretrainer", views: dict) -> int | None:
+    """Returns how many images of a step this replica has, or None where that is unknown.
+
+    Raises:
+        ValueError: if the contrastive task has nothing to compare them with.
+    """
+    batch = views["corrupted"].shape[0]
+    if batch is not None:
+        compared = replicas.num_replicas() if model.negatives == "global" else 1
+        check_batch(batch * compared, model.tasks)
+    return batch
+
+
+def check_parts(batch: int | None, parts: int, turned_every: int | None) -> None:
+    """Raises ValueError unless a replica's batch can be cut into so many parts.
+
+    Args:
+        batch: int or None, where it is unknown.
+        parts: int.
+        turned_every: of `ViewConfig`. Each part and each replica then has a multiple of so many
+            images, and so the same share of the turned views.
+    """
+    every = turned_every or 1
+    if (parts > 1 or (every > 1 and replicas.num_replicas() > 1)) and not divides(
+        batch, parts * every
+    ):
+        turned = f" of a multiple of views.turned_every={every} images" if every > 1 else ""
         raise ValueError(
             f"A replica's batch of {batch or 'unknown size'} does not divide into {parts} "
-            "micro-batches: choose a divisor of it, and make batches of one size "
+            f"micro-batches{turned}: choose a divisor of it, and make batches of one size "
             "(drop_remainder=True)."
+        )
+
+
+def check_shares(config: RunConfig, num_replicas: int, micro_batches: int) -> None:
+    """Raises ValueError unless the batch of a run can be cut for so many replicas and parts."""
+    every = config.views.turned_every or 1
+    multiple = num_replicas * micro_batches * every
+    if config.batch_size % multiple:
+        turned = f", each of a multiple of views.turned_every={every} images" if every > 1 else ""
+        raise ValueError(
+            f"A batch of {config.batch_size} does not divide among {num_replicas} replicas with "
+            f"{micro_batches} micro-batches each{turned}: use a multiple of {multiple}."
         )
 
 

@@ -39,7 +39,9 @@ class PretextObjective:
         """Computes the raw losses of the tasks.
 
         Args:
-            views: `corrupted` and `clean` (B, 2, H, W, C), `rotation` (B, 2).
+            views: `corrupted` and `clean` (B, 2, H, W, C), `rotation` (B, 2); or also `turned`
+                (T, 2, H, W, C) and `turned_rotation` (T, 2), by which rotation is then taught
+                alone, in the same pass through the network.
             training: bool.
 
         Returns:
@@ -56,20 +58,33 @@ class PretextObjective:
             views, training: as for `losses`.
 
         Returns:
-            The network's outputs, and the losses and accuracies of all tasks but `contrastive`.
+            The network's outputs for the corrupted views, and the losses and accuracies of all
+            tasks but `contrastive`.
         """
         corrupted, clean = (_flatten_views(views[name]) for name in ("corrupted", "clean"))
-        outputs = self.network(corrupted, training=training)
+        logits, rotation, outputs = self._pass(corrupted, views, training)
         losses, accuracies = {}, {}
         if "reconstruction" in self.tasks:
             loss = reconstruction_l1(clean, outputs["reconstruction"])  # (M,)
             losses["reconstruction"] = tf.reduce_mean(loss)
         if "rotation" in self.tasks:
-            rotation = tf.cast(tf.reshape(views["rotation"], (-1,)), tf.int32)  # (M,)
-            loss = rotation_cross_entropy(rotation, outputs["rotation_logits"])  # (M,)
+            rotation = tf.cast(tf.reshape(rotation, (-1,)), tf.int32)  # (M,)
+            loss = rotation_cross_entropy(rotation, logits)  # (M,)
             losses["rotation"] = tf.reduce_mean(loss)
-            accuracies["rotation_accuracy"] = _accuracy(outputs["rotation_logits"], rotation)
+            accuracies["rotation_accuracy"] = _accuracy(logits, rotation)
         return outputs, losses, accuracies
+
+    def _pass(self, corrupted, views, training):
+        """Returns what rotation is taught on (logits and labels), and the corrupted's outputs."""
+        if "turned" not in views or "rotation" not in self.tasks:
+            outputs = self.network(corrupted, training=training)
+            return outputs["rotation_logits"], views["rotation"], outputs
+        samples = tf.concat([corrupted, _flatten_views(views["turned"])], 0)
+        count = corrupted.shape[0] or tf.shape(corrupted)[0]
+        outputs = self.network(samples, training=training)
+        logits = outputs["rotation_logits"][count:]
+        upright = {name: values[:count] for name, values in outputs.items()}
+        return logits, views["turned_rotation"], upright
 
     def with_contrast(self, losses: dict, accuracies: dict, embeddings: tf.Tensor) -> tuple:
         """Returns losses and accuracies with those of the embeddings (M, E), if they are a task."""

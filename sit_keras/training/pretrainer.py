@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
-from sit_keras.config.checks import TASKS, check_batch, check_choice, check_tasks, check_weighting
+from sit_keras.config.checks import TASKS, check_choice, check_tasks
 from sit_keras.config.serialization import from_dict, to_dict
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
@@ -23,6 +23,7 @@ from sit_keras.training.first_batch import TrainsOnImages
 from sit_keras.training.fused import fuse
 from sit_keras.training.micro_batches import (
     check_parts,
+    checked_batch,
     divides,
     gradients_in_parts,
     losses_in_parts,
@@ -48,7 +49,8 @@ class SiTPretrainer(TrainsOnImages):
         backbone: SiTBackbone, with a square `image_shape`. Shared, not copied.
         tasks: the pretext tasks, a non-empty subset of `reconstruction`, `rotation` and
             `contrastive`.
-        weighting: str. `uncertainty` learns the weights of the tasks, `fixed` takes them as given.
+        weighting: `uncertainty` learns the weights of the tasks, `fixed` takes them as given; or a
+            layer such as `sit_keras.models.weighting.UncertaintyWeighting`.
         task_weights: one fixed weight per task, or None for 1 each.
         temperature: float. Of the contrastive loss.
         negatives: str. `global` compares with the images of all replicas, `local` with one's own.
@@ -91,7 +93,7 @@ class SiTPretrainer(TrainsOnImages):
         self,
         backbone: SiTBackbone,
         tasks: typing.Sequence[str] = TASKS,
-        weighting: str = "uncertainty",
+        weighting: str | keras.layers.Layer = "uncertainty",
         task_weights: typing.Sequence[float] | None = None,
         temperature: float = 0.5,
         negatives: str = "global",
@@ -114,9 +116,9 @@ class SiTPretrainer(TrainsOnImages):
                 f"square; received {backbone.image_shape}."
             )
         self.tasks = check_tasks(tasks)
-        check_weighting(weighting, self.tasks, task_weights)
+        weighting_layer = build_weighting(weighting, self.tasks, task_weights)
+        self.weighting_name = weighting if isinstance(weighting, str) else None
         check_choice("negatives", negatives, ("global", "local"))
-        self.weighting_name = weighting
         self.task_weights = task_weights
         self.temperature = temperature
         self.negatives = negatives
@@ -138,7 +140,7 @@ class SiTPretrainer(TrainsOnImages):
         for task, head in HEADS.items():
             self.network.get_layer(head).trainable = task in self.tasks
         self.objective = PretextObjective(self.network, self.tasks, temperature, negatives)
-        self.weighting = build_weighting(weighting, self.tasks, task_weights)
+        self.weighting = weighting_layer  # after the network, as its variables are counted
         # Steps are counted here and not by the optimizer, which leaves out those that are skipped,
         # nor by an iterator, which begins anew with every epoch.
         self.step = self._counter("step")
@@ -159,6 +161,11 @@ class SiTPretrainer(TrainsOnImages):
             trainable=False,
             aggregation="only_first_replica",
         )
+
+    @property
+    def turned_every(self) -> int | None:
+        """Of so many images, one is turned for the rotation task; None turns all, in place."""
+        return self.two_views.views.turned_every
 
     @property
     def trained_parts(self) -> dict:
@@ -235,7 +242,7 @@ class SiTPretrainer(TrainsOnImages):
 
     def train_step(self, data):
         views = self.make_views(data, self.step.value * 1)  # a copy of the count
-        batch = self._check_views(views)
+        check_parts(checked_batch(self, views), self.micro_batches, self.turned_every)
         if self.micro_batches == 1:
             with tf.GradientTape() as tape:
                 losses, accuracies = self.objective.losses(views, training=True)
@@ -243,7 +250,6 @@ class SiTPretrainer(TrainsOnImages):
             weights = [variable.value for variable in self.trainable_variables]
             gradients = tape.gradient(scaled, weights)
         else:
-            check_parts(batch, self.micro_batches)
             total, losses, accuracies, gradients = gradients_in_parts(self, views)
         updated = update(self, gradients)
         # Else the step would count although the iterator had ended and there was no batch.
@@ -256,25 +262,18 @@ class SiTPretrainer(TrainsOnImages):
         views = self.make_views(data, self._validation_step.value * 1, validation=True)
         with tf.control_dependencies([views["rotation"]]):
             self._validation_step.assign_add(1)
-        batch = self._check_views(views)
-        parts = self.micro_batches if divides(batch, self.micro_batches) else 1
+        divided = divides(checked_batch(self, views), self.micro_batches * (self.turned_every or 1))
+        parts = self.micro_batches if divided else 1
         losses, accuracies = losses_in_parts(self, views, parts)
         for name, value in {"loss": self.weighting(losses), **losses, **accuracies}.items():
             self.trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self.trackers.items()}
 
-    def _check_views(self, views):
-        batch = views["corrupted"].shape[0]
-        if batch is not None:
-            compared = replicas.num_replicas() if self.negatives == "global" else 1
-            check_batch(batch * compared, self.tasks)
-        return batch
-
     def get_config(self):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "tasks": self.tasks,
-            "weighting": self.weighting_name,
+            "weighting": self.weighting_name or keras.saving.serialize_keras_object(self.weighting),
             "task_weights": self.task_weights,
             "temperature": self.temperature,
             "negatives": self.negatives,
@@ -294,6 +293,7 @@ class SiTPretrainer(TrainsOnImages):
             **{
                 **config,
                 "backbone": keras.saving.deserialize_keras_object(config["backbone"]),
+                "weighting": keras.saving.deserialize_keras_object(config["weighting"]),
                 "views": from_dict(ViewConfig, config["views"]),
                 "corruption": from_dict(CorruptionConfig, config["corruption"]),
             }

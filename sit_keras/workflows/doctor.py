@@ -20,6 +20,7 @@ from sit_keras.data.pipeline import eval_batches
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.seeding import seeded
+from sit_keras.models.weighting import run_weighting
 from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.data import RunData
 from sit_keras.runs.folder import versions
@@ -203,7 +204,7 @@ def _copies(pixels, batch):
 
 def _views(data, run_dir):
     """Plots the views of the first step, and yields whether they are finite."""
-    views = data.views(0)
+    views = _of_each_image(data.views(0))
     bad = [name for name in ("clean", "corrupted") if not np.isfinite(views[name]).all()]
     if bad:
         yield Finding("views", f"{', '.join(bad)} are not finite", True)
@@ -216,13 +217,17 @@ def _views(data, run_dir):
     yield Finding("views", f"see {path}")
 
 
+def _of_each_image(views):
+    """Leaves out the extra, turned views of some images."""
+    return {name: views[name] for name in ("clean", "corrupted", "rotation")}
+
+
 def _replicas(data, devices):
     """Compares the gradients of a step on one device with those on two."""
     batch = min(data.config.batch_size, MAX_BATCH) // 2 * 2
     if not batch:
         return Finding("replicas", "not compared: a batch of one image cannot be shared")
-    views = data.views(0)
-    views = {name: value[:batch] for name, value in views.items()}
+    views = {name: value[:batch] for name, value in _of_each_image(data.views(0)).items()}
     one = _gradient(data.config, views, tf.distribute.OneDeviceStrategy(devices[0]))
     two = _gradient(data.config, views, tf.distribute.MirroredStrategy(devices))
     difference, largest = float(np.abs(one - two).max()), float(np.abs(one).max())
@@ -245,8 +250,7 @@ def _gradient(config, views, strategy):
         model = SiTPretrainer(
             SiTBackbone(**network.backbone_arguments()),
             tasks=config.tasks,
-            weighting=config.weighting,
-            task_weights=config.task_weights,
+            weighting=run_weighting(config),
             temperature=config.temperature,
             projection_dim=network.projection_dim,
         )

@@ -24,6 +24,7 @@ from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
 from sit_keras.models.saving import save_keras
 from sit_keras.models.seeding import seeded
+from sit_keras.models.weighting import run_weighting
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
 from sit_keras.runs.folder import refuse_another_run, write_settings
@@ -42,6 +43,7 @@ from sit_keras.training.callbacks import (
 )
 from sit_keras.training.checkpoint import Checkpoints
 from sit_keras.training.memory import limit_arenas
+from sit_keras.training.micro_batches import check_shares
 from sit_keras.training.pretrainer import SiTPretrainer
 from sit_keras.training.replicas import num_replicas
 from sit_keras.training.strategy import (
@@ -155,11 +157,7 @@ def draw_batch(
 
 def _build(config, steps_per_epoch, execution):
     replicas, micro_batches = num_replicas(), execution.micro_batches
-    if config.batch_size % (replicas * micro_batches):
-        raise ValueError(
-            f"A batch of {config.batch_size} does not divide among {replicas} replicas with "
-            f"{micro_batches} micro-batches each: use a multiple of {replicas * micro_batches}."
-        )
+    check_shares(config, replicas, micro_batches)
     share = config.batch_size // replicas
     if replicas > 1 and share % DONOR_GROUP and is_chief(tf.distribute.get_strategy()):
         print(
@@ -175,8 +173,7 @@ def _build(config, steps_per_epoch, execution):
         model = SiTPretrainer(
             backbone,
             tasks=config.tasks,
-            weighting=config.weighting,
-            task_weights=config.task_weights,
+            weighting=run_weighting(config, replicas),
             temperature=config.temperature,
             negatives=config.negatives,
             projection_dim=config.model.projection_dim,

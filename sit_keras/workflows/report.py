@@ -182,12 +182,14 @@ def _sheets(folder):
 
 
 def _settings(config: RunConfig):
-    """Returns all settings, after those that differ from the preset."""
-    default = shown_settings(flat(run_config(config.preset, dataset=config.dataset)))
+    """Returns all settings, after those that differ from the preset and the recipe."""
+    start = run_config(config.preset, recipe=config.recipe, dataset=config.dataset)
+    default = shown_settings(flat(start))
     mine = shown_settings(flat(config))
     changed = [(name, value, default[name]) for name, value in mine.items()
                if value != default[name]]  # fmt: skip
-    parts = [_table(changed, ("changed", "here", f"in the preset {config.preset}"))]
+    name = f"{config.preset}, recipe {config.recipe}"
+    parts = [_table(changed, ("changed", "here", f"in the preset {name}"))]
     every = _table(mine.items())
     return [*(parts if changed else []), f"<details><summary>All</summary>{every}</details>"]
 

@@ -5,7 +5,7 @@ import typing
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import PARAMETERS
 from sit_keras.config.extras import import_package
-from sit_keras.config.settings import RunConfig
+from sit_keras.config.settings import OF_LEARNED_WEIGHTS, RunConfig
 
 keras_tuner = import_package("keras_tuner")
 
@@ -64,6 +64,7 @@ def chosen_changes(config: RunConfig, values: dict) -> dict:
     changes = {name: value for name, value in values.items() if "/" not in name}
     if changes.get("weighting") == "fixed":
         changes["task_weights"] = weights
+        changes |= {n: v for n, v in OF_LEARNED_WEIGHTS.items() if getattr(config, n) != v}
     elif "weighting" in changes:
         changes["task_weights"] = None
     if "tuner/epochs" in values:

@@ -46,9 +46,10 @@ def markdown(results: dict) -> str:
         cells += [f"{entry['paper']:.2f}" if entry and entry["paper"] else "" for entry in ours]
         lines.append(f"| {markdown_text(row)} | " + " | ".join(cells) + " |")
     seeds = max(len(entry["seeds"]) for entry in results["entries"])
+    recipe = f", recipe {results['recipe']}" if results.get("recipe", "paper") != "paper" else ""
     note = (
-        f"Preset {results['preset']}, top-1 accuracy on test images; linear: heads on frozen "
-        f"features without augmentation; seeds: {seeds}"
+        f"Preset {results['preset']}{recipe}, top-1 accuracy on test images; linear: heads on "
+        f"frozen features without augmentation; seeds: {seeds}"
     )
     note += ", mean ± deviation." if seeds > 1 else "."
     for scores in results.get("largest_class", []):

@@ -18,7 +18,7 @@ from sit_keras.config.choices import TABLES
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.presets import finetune_config, run_config
 from sit_keras.config.serialization import changed, to_dict
-from sit_keras.config.settings import RunConfig
+from sit_keras.config.settings import OF_LEARNED_WEIGHTS, RunConfig
 from sit_keras.data.splits import possible_fractions
 from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.paper import FINETUNED, LINEAR, PAPER
@@ -96,9 +96,8 @@ def plan(table: str, configs: typing.Sequence[RunConfig]) -> list[Row]:
             rows.append(Row(f"{name}, from scratch", config, name, both, scratch=True))
             for count in range(1, len(TASKS) + 1):
                 for tasks in itertools.combinations(TASKS, count):
-                    part = dataclasses.replace(
-                        config, tasks=tasks, weighting="fixed", task_weights=None
-                    )
+                    fixed = {"weighting": "fixed", "task_weights": None, **OF_LEARNED_WEIGHTS}
+                    part = dataclasses.replace(config, tasks=tasks, **fixed)
                     what = "all three" if count == len(TASKS) else " + ".join(tasks)
                     rows.append(Row(f"{name}, {what}", part, name, both))
             learned = dataclasses.replace(
@@ -119,6 +118,7 @@ def make_table(
     download: bool = False,
     pretraining: dict | None = None,
     training: dict | None = None,
+    recipe: str = "paper",
 ) -> dict:
     """Fills in one of the paper's tables, and pre-trains the encoders that are missing.
 
@@ -129,13 +129,15 @@ def make_table(
         datasets: names, as for `sit_keras.data.load_source`.
         preset: str. As for `run_config`.
         seeds: ints. Each cell is computed for each of them; the table shows mean and deviation.
-        output: the folder of the table. Default: `tables/TABLE-DATASETS-PRESET`. Gets `table.md`,
-            `table.csv`, `table.json`, `chart.png`, and a folder for each cell under `cells/`.
+        output: the folder of the table. Default: `tables/TABLE-DATASETS-PRESET`, with the recipe
+            if it is not `paper`. Gets `table.md`, `table.csv`, `table.json`, `chart.png`, and a
+            folder for each cell under `cells/`.
         runs_dir: the folder of the pre-trained runs, as of `sit-keras train`.
         data_dir, download: as for `sit_keras.data.load_source`.
         pretraining: dict or None. Settings of `RunConfig` that differ from those of the preset, as
             for `sit_keras.config.serialization.changed`.
         training: dict or None. The same for `FinetuneConfig`.
+        recipe: str. As for `run_config`.
 
     Returns:
         What `table.json` holds.
@@ -144,14 +146,18 @@ def make_table(
         ValueError: as for `plan`, for settings that do not fit, or folders with results of other
             settings.
     """
-    refuse_settings("pretraining", pretraining, ("dataset", "preset", "seed"))
+    refuse_settings("pretraining", pretraining, ("dataset", "preset", "recipe", "seed"))
     if table == "ablation":
         refuse_settings("pretraining", pretraining, ("tasks", "weighting", "task_weights"))
     refuse_settings("training", training, ("frozen", "seed"))
-    configs = [changed(run_config(preset, dataset=name), pretraining or {}) for name in datasets]
+    configs = [
+        changed(run_config(preset, recipe=recipe, dataset=name), pretraining or {})
+        for name in datasets
+    ]
     rows = plan(table, configs)
     names = "+".join(map(folder_name, datasets))
-    output = pathlib.Path(output or f"tables/{table}-{names}-{preset}")
+    start = preset if recipe == "paper" else f"{preset}-{recipe}"
+    output = pathlib.Path(output or f"tables/{table}-{names}-{start}")
     settings = changed(finetune_config(preset, configs[0].views), training or {})
     images_of = functools.cache(
         lambda dataset, seed: labelled_images(
@@ -183,7 +189,7 @@ def make_table(
         for column, accuracy in accuracies.items():
             values.setdefault(row.name, {}).setdefault(column, {})[str(seed)] = accuracy
             print(f"    {column:10} {accuracy:.2%}", flush=True)
-    result = _results(table, preset, configs, settings, rows, values, largest)
+    result = _results(table, preset, recipe, configs, settings, rows, values, largest)
     write_table(result, output)
     print(f"\n{(output / 'table.md').read_text()}\nTable, numbers and chart: {output}")
     return result
@@ -219,7 +225,7 @@ def _file_name(name: str) -> str:
     return folder_name("-".join(plain.replace(",", " ").split()))
 
 
-def _results(table, preset, configs, settings, rows, values, largest) -> dict:
+def _results(table, preset, recipe, configs, settings, rows, values, largest) -> dict:
     entries, titles = [], _titles(rows)
     for row in rows:
         for column, by_seed in values.get(row.name, {}).items():
@@ -237,6 +243,7 @@ def _results(table, preset, configs, settings, rows, values, largest) -> dict:
     return {
         "table": table,
         "preset": preset,
+        "recipe": recipe,
         "pretraining": [shown_settings(to_dict(config)) for config in configs],
         "training": to_dict(settings),
         "largest_class": [

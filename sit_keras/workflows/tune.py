@@ -227,9 +227,10 @@ def command(config: RunConfig, changes: dict, data_dir: str | os.PathLike | None
         changes: of `chosen_changes`.
         data_dir: as for `sit_keras.data.load_source`.
     """
-    begin = flat(run_config(config.preset, dataset=config.dataset))
+    begin = flat(run_config(config.preset, recipe=config.recipe, dataset=config.dataset))
     wanted = flat(changed(config, changes))
     parts = [*typed("train").split(), f"--dataset={config.dataset}", f"--preset={config.preset}"]
+    parts += [f"--recipe={config.recipe}"] if config.recipe != "paper" else []
     for name, value in wanted.items():
         if value != begin[name]:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -13,14 +13,15 @@ from sit_keras.config.execution import Execution
 from sit_keras.config.settings import RunConfig
 
 # The function of each verb, and where the name of an argument differs from that of its flags.
-SETTINGS = {"dataset", "preset", "set", *run_settings.SETTINGS, *run_settings.NETWORK}
+SETTINGS = {"dataset", "preset", "recipe", "set", *run_settings.SETTINGS, *run_settings.NETWORK}
 CALLS = {
     "train": ("workflows.pretrain", "pretrain",
               {"config": SETTINGS, "execution": set(train.EXECUTION)}),
     "doctor": ("workflows.doctor", "report", {"config": SETTINGS}),
     "evaluate": ("workflows.evaluate", "evaluate", {}),
     "tune": ("workflows.tune", "tune",
-             {"config": {"dataset", "preset", "value_range", "set"}, "execution": {"strategy"}}),
+             {"config": {"dataset", "preset", "recipe", "value_range", "set"},
+              "execution": {"strategy"}}),
     "report": ("workflows.report", "report", {}),
     "export": ("serving.export", "export", {"check": set()}),
     "verify": ("serving.export", "verify_export", {"path": {"version"}}),
@@ -33,7 +34,7 @@ CALLS = {
 # Flags for which the command does something before, after or instead of that function.
 BESIDE = {
     "train": {"export", "dry_run", "doctor"},
-    "evaluate": {"table", "preset", "seeds", "runs_dir", "pretraining"},
+    "evaluate": {"table", "preset", "recipe", "seeds", "runs_dir", "pretraining"},
     "export": {"tflite", "verify"},
 }
 # Arguments that a command line cannot give.

@@ -16,7 +16,9 @@ def test_digits():
 
 
 def test_unknown_and_missing_data_sets(tmp_path):
-    with pytest.raises(ValueError, match="Unknown dataset 'mnist': choose one of digits, translated_"):
+    with pytest.raises(
+        ValueError, match="Unknown dataset 'mnist': choose one of digits, translated_"
+    ):
         load_source("mnist", tmp_path)
     with pytest.raises(ValueError, match=r"cifar10 is not prepared in .*--download"):
         load_source("cifar10", tmp_path)

@@ -1,10 +1,12 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 
 from sit_keras.config.presets import finetune_config, run_config
 from sit_keras.config.settings import ViewConfig
-from sit_keras.models.optimizers import WARMUP_START, SiTAdamW, cosine_schedule
+from sit_keras.models.optimizers import WARMUP_START, SiTAdamW, build_optimizer, cosine_schedule
 
 STEPS = 10
 
@@ -70,3 +72,59 @@ def test_a_variant_that_is_not_computed_is_refused():
     variable = keras.Variable([1.0], name="bias")
     with pytest.raises(ValueError, match="SiTAdamW does not know amsgrad"):
         SiTAdamW(amsgrad=True).apply([keras.ops.ones(1)], [variable])
+
+
+def test_the_rate_grows_with_the_root_of_the_batch_and_is_the_same_at_512():
+    settings = {"learning_rate": 0.001}
+    peaks = [
+        run_config("paper", batch_size=size, rate_scaling=how, **settings).peak_learning_rate
+        for size in (128, 512, 2048)
+        for how in ("linear", "sqrt")
+    ]
+    assert peaks == pytest.approx([0.00025, 0.0005, 0.001, 0.001, 0.004, 0.002])
+
+
+def adamw_by_hand(start, gradients, rates, decays):
+    """Adam with decoupled weight decay, one number after the other."""
+    values = start.copy()
+    for index in np.ndindex(start.shape):
+        mean = square = 0.0
+        for step, (gradient, rate, decay) in enumerate(
+            zip(gradients, rates, decays, strict=True), 1
+        ):
+            mean = 0.9 * mean + 0.1 * gradient[index]
+            square = 0.999 * square + 0.001 * gradient[index] ** 2
+            change = (mean / (1 - 0.9**step)) / (math.sqrt(square / (1 - 0.999**step)) + 1e-8)
+            values[index] -= rate * change + rate * decay * values[index]
+    return values
+
+
+@pytest.mark.parametrize("end", [None, 0.9, 0.0], ids=str)
+def test_the_weight_decay_goes_along_a_cosine_over_the_run(random, end):
+    config = run_config("digits", epochs=4, warmup_epochs=1, weight_decay=0.3, weight_decay_end=end)
+    optimizer, steps = build_optimizer(config, steps_per_epoch=3), 12
+    rates = [float(optimizer._learning_rate(step)) for step in range(steps)]
+    last = 0.3 if end is None else end
+    decays = [last + (0.3 - last) * (1 + math.cos(math.pi * i / steps)) / 2 for i in range(steps)]
+    start = random.normal(size=(4, 3))
+    gradients = [random.normal(size=start.shape) for _ in range(steps)]
+    kernel = keras.Variable(start, dtype="float64", name="kernel")
+    bias = keras.Variable(start[0], dtype="float64", name="bias")  # which does not decay
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in (gradient, gradient[0])],
+                        [kernel, bias])  # fmt: skip
+    expected = adamw_by_hand(start, gradients, rates, decays)
+    np.testing.assert_allclose(kernel, expected, atol=1e-6)
+    plain = adamw_by_hand(start[0], [g[0] for g in gradients], rates, [0.0] * steps)
+    np.testing.assert_allclose(bias, plain, atol=1e-6)
+
+
+def test_an_optimizer_with_a_schedule_of_its_decay_is_rebuilt_from_its_config():
+    config = run_config("digits", weight_decay=0.04, weight_decay_end=0.4)
+    optimizer = build_optimizer(config, steps_per_epoch=5)
+    saved = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(saved)
+    assert keras.saving.serialize_keras_object(again) == saved
+    middle = config.epochs * 5 / 2
+    assert float(again.weight_decay(middle)) == pytest.approx(0.22)
+    assert build_optimizer(run_config("digits"), 5).get_config()["weight_decay"] == 0.05

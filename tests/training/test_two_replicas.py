@@ -11,8 +11,11 @@ STEP = """
 import sys
 import numpy as np
 import tensorflow as tf
-from replica_cases import build, images, sgd, weights
+from replica_cases import batches_of, build, fit, images, sgd, weights
 from sit_keras.augment.pretext import TwoViews
+from sit_keras.config.checks import TASKS
+from sit_keras.config.settings import ViewConfig
+from sit_keras.models.weighting import UncertaintyWeighting
 from sit_keras.training.strategy import make_strategy
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -21,7 +24,14 @@ tf.config.set_logical_device_configuration(cpu, halves)
 views = tf.data.Dataset.from_tensor_slices(TwoViews(8)(images().items[:16], 0)).batch(16)
 results = {}
 for name in ("one", "mirrored"):
-    model = build(make_strategy(name), {}, sgd)
+    replicas = make_strategy(name)
+    with replicas.scope():
+        weighting = UncertaintyWeighting(TASKS, 0.6, {"contrastive": 1.5})
+    options = {"weighting": weighting, "views": ViewConfig(turned_every=4)}
+    model = build(replicas, {"micro_batches": 2, **options}, sgd)
+    results[f"{name}/losses with options"] = fit(model, batches_of(model), 3)
+    results[f"{name}/weights with options"] = weights(model)
+    model = build(replicas, {}, sgd)
     results[f"{name}/before"] = weights(model)
     results[f"{name}/loss"] = model.fit(views, shuffle=False, verbose=0).history["loss"]
     results[f"{name}/after"] = weights(model)
@@ -43,5 +53,7 @@ def test_two_replicas_take_the_step_of_one_device(tmp_path):
     np.testing.assert_array_equal(found["one/before"], found["mirrored/before"])
     np.testing.assert_allclose(found["mirrored/loss"], found["one/loss"], rtol=1e-6)
     np.testing.assert_allclose(found["mirrored/after"], found["one/after"], atol=1e-7)
+    for what in ("losses with options", "weights with options"):
+        np.testing.assert_allclose(found[f"mirrored/{what}"], found[f"one/{what}"], atol=1e-6)
     step = found["one/after"] - found["one/before"]
     assert np.abs(step).max() > 1e-3
