@@ -248,7 +248,7 @@ def _gradient(config, views, strategy):
             weighting=config.weighting,
             task_weights=config.task_weights,
             temperature=config.temperature,
-            projection_dim=network.projection_dim,
+            **network.projection_arguments(),
         )
         model.compile(keras.optimizers.SGD(1.0))
     before = [v.numpy() for v in model.trainable_variables]
