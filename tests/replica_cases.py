@@ -38,7 +38,7 @@ def scaled_sgd():
     return keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 
 
-# Each case: arguments of the pretrainer, and its optimizer.
+# Each case: arguments of the pretrainer, its optimizer, and what of the network is another.
 CASES = {
     "plain": ({}, sgd),
     "scaled and clipped": ({"clip_norm": 0.3}, scaled_sgd),
@@ -47,6 +47,7 @@ CASES = {
         scaled_sgd,
     ),
     "local, remat": ({"negatives": "local", "remat": True}, sgd),
+    "stem and head": ({"projection_layers": 3, "projection_norm": "layer"}, sgd, {"stem": "conv"}),
 }
 
 
@@ -76,10 +77,11 @@ def a_nan_in_the_last_image(model):
     return batches
 
 
-def build(strategy, settings, optimizer):
+def build(strategy, settings, optimizer, changes=None):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = SiTPretrainer(SiTBackbone(**NETWORK), projection_dim=6, seed=1, **settings)
+        backbone = SiTBackbone(**NETWORK, **(changes or {}))
+        model = SiTPretrainer(backbone, projection_dim=6, seed=1, **settings)
         model.compile(optimizer())
         model.optimizer.build(model.trainable_variables)
     return model

@@ -53,7 +53,9 @@ class Pretraining:
                 preprocessing=config.preprocessing,
                 seed=config.seed,
             )
-            self.network = build_pretext_network(self.backbone, config.model.projection_dim)
+            self.network = build_pretext_network(
+                self.backbone, **config.model.projection_arguments()
+            )
         for task, head in HEADS.items():
             self.network.get_layer(head).trainable = task in config.tasks
         self.weighting = run_weighting(config)

@@ -1,12 +1,16 @@
 """The network's sizes, and what follows from them. Standard library only."""
 
 import dataclasses
+import itertools
 import typing
 
-from sit_keras.config.checks import require
+from sit_keras.config.checks import check_choice, require
 from sit_keras.config.fields import check_at_least, normalize_fields
 
 NUM_CHANNELS = 3  # every source delivers RGB
+STEMS = ("patch", "conv")
+PROJECTION_NORMS = ("none", "layer")
+MAX_PROJECTION_LAYERS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,10 @@ class NetworkConfig:
             0 at the first one.
         layer_norm_epsilon: float.
         projection_dim: int. Width of the contrastive embedding.
+        stem: `patch` or `conv`. What makes tokens of an image, see `SiTBackbone`.
+        projection_layers: int from 1 to 3. Layers of the contrastive head. All but the last are as
+            wide as `mlp_dim`, and a GELU follows each of them.
+        projection_norm: `none`, or `layer` for layer normalisation before each of these GELUs.
     """
 
     image_size: int = 224
@@ -36,6 +44,9 @@ class NetworkConfig:
     drop_path_rate: float = 0.1
     layer_norm_epsilon: float = 1e-6
     projection_dim: int = 512
+    stem: str = "patch"
+    projection_layers: int = 1
+    projection_norm: str = "none"
 
     num_prefix_tokens: typing.ClassVar[int] = 2
 
@@ -48,12 +59,18 @@ class NetworkConfig:
         normalize_fields(self)
         check_at_least(self, 1, "image_size", "projection_dim")
         check_network(**self.backbone_arguments())
+        check_projection(self.projection_layers, self.projection_norm)
 
     def backbone_arguments(self) -> dict[str, typing.Any]:
         """Returns the arguments with which `SiTBackbone` builds this network."""
         names = [field.name for field in dataclasses.fields(self)]
-        names = [name for name in names if name not in ("image_size", "projection_dim")]
+        names = [x for x in names if x != "image_size" and not x.startswith("projection_")]
         return {"image_shape": self.image_shape, **{name: getattr(self, name) for name in names}}
+
+    def projection_arguments(self) -> dict[str, typing.Any]:
+        """Returns the arguments of `SiTPretrainer` that describe the contrastive head."""
+        names = ("projection_dim", "projection_layers", "projection_norm")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,6 +95,10 @@ class NetworkConfig:
         rows, columns = self.grid
         tokens = self.num_prefix_tokens + rows * columns
         patches = rows * columns * self.patch_size**2 * NUM_CHANNELS * d
+        if self.stem == "conv":
+            patches = rows * columns * d * d
+            for i, (old, new) in enumerate(_stem_sizes(NUM_CHANNELS, self.patch_size, d), start=1):
+                patches += (self.image_size // 2**i) ** 2 * 9 * old * new
         block = tokens * (4 * d * d + 2 * d * m) + 2 * tokens**2 * d
         return 2 * (patches + self.num_layers * block)  # a product and a sum each
 
@@ -86,16 +107,41 @@ class NetworkConfig:
         """As `num_encoder_flops`, of the encoder and its three heads."""
         rows, columns = self.grid
         pixels = rows * columns * self.patch_size**2 * NUM_CHANNELS
-        return self.num_encoder_flops + 2 * self.hidden_dim * (4 + self.projection_dim + pixels)
+        heads = self.hidden_dim * (4 + pixels)
+        heads += sum(old * new for old, new in self._projection_sizes)
+        return self.num_encoder_flops + 2 * heads
 
     @property
     def num_parameters(self) -> int:
         """Trainable parameters of the encoder and its three heads."""
         d = self.hidden_dim
         rotation = 4 * d + 4
-        projection = self.projection_dim * (d + 1)
+        projection = count_projection_parameters(d, self.mlp_dim, **self.projection_arguments())
         reconstruction = d * self.patch_size**2 * NUM_CHANNELS + NUM_CHANNELS
         return self.num_encoder_parameters + rotation + projection + reconstruction
+
+    @property
+    def _projection_sizes(self):
+        return _projection_sizes(
+            self.hidden_dim, self.mlp_dim, self.projection_dim, self.projection_layers
+        )
+
+
+def stem_widths(patch_size: int, hidden_dim: int) -> list[int]:
+    """Returns the channels of each convolution of a `conv` stem: they double up to `hidden_dim`."""
+    halvings = patch_size.bit_length() - 1
+    return [max(1, hidden_dim >> halvings - i) for i in range(1, halvings + 1)]
+
+
+def _stem_sizes(channels, patch_size, hidden_dim):
+    """(channels before, channels after) of each convolution of a `conv` stem."""
+    return itertools.pairwise([channels, *stem_widths(patch_size, hidden_dim)])
+
+
+def _projection_sizes(hidden_dim, mlp_dim, projection_dim, projection_layers):
+    """(width before, width after) of each layer of the contrastive head."""
+    inner = [mlp_dim] * (projection_layers - 1)
+    return itertools.pairwise([hidden_dim, *inner, projection_dim])
 
 
 def count_parameters(
@@ -104,16 +150,48 @@ def count_parameters(
     hidden_dim: int,
     num_layers: int,
     mlp_dim: int,
+    stem: str = "patch",
     **others: typing.Any,
 ) -> int:
     """Returns how many parameters `SiTBackbone` has with these arguments, without building it."""
     d, m, (height, width, channels) = hidden_dim, mlp_dim, image_shape
     num_patches = (height // patch_size) * (width // patch_size)
     patches = patch_size**2 * channels * d + d
+    if stem == "conv":
+        sizes = _stem_sizes(channels, patch_size, d)
+        patches = d * d + d + sum(9 * old * new + 2 * new for old, new in sizes)
     prefix_tokens = NetworkConfig.num_prefix_tokens
     prefix = prefix_tokens * d + (prefix_tokens + num_patches) * d
     block = (3 * d * d + 3 * d) + (d * d + d) + (d * m + m) + (m * d + d) + 4 * d
     return patches + prefix + num_layers * block + 2 * d
+
+
+def count_projection_parameters(
+    hidden_dim: int,
+    mlp_dim: int,
+    projection_dim: int,
+    projection_layers: int = 1,
+    projection_norm: str = "none",
+) -> int:
+    """Returns how many parameters the contrastive head of a network of these sizes has."""
+    sizes = _projection_sizes(hidden_dim, mlp_dim, projection_dim, projection_layers)
+    norms = 2 * mlp_dim * (projection_layers - 1) if projection_norm == "layer" else 0
+    return norms + sum(old * new + new for old, new in sizes)
+
+
+def check_projection(projection_layers: int, projection_norm: str) -> None:
+    """Raises ValueError unless these arguments of `SiTPretrainer` make a contrastive head."""
+    require(
+        type(projection_layers) is int and 1 <= projection_layers <= MAX_PROJECTION_LAYERS,
+        f"projection_layers must be a whole number from 1 to {MAX_PROJECTION_LAYERS}, received "
+        f"{projection_layers!r}.",
+    )
+    check_choice("projection_norm", projection_norm, PROJECTION_NORMS)
+    require(
+        projection_norm == "none" or projection_layers > 1,
+        f"projection_norm={projection_norm!r} normalises between the layers of the contrastive "
+        "head, and there is a single layer: set projection_layers to 2 or 3.",
+    )
 
 
 def check_network(
@@ -125,6 +203,7 @@ def check_network(
     mlp_dim: int,
     drop_path_rate: float,
     layer_norm_epsilon: float,
+    stem: str = "patch",
 ) -> None:
     """Raises ValueError unless these arguments of `SiTBackbone` make a network."""
     sizes = {
@@ -160,4 +239,10 @@ def check_network(
     require(
         0 < layer_norm_epsilon < 1,
         f"layer_norm_epsilon must lie in (0, 1), received {layer_norm_epsilon}.",
+    )
+    check_choice("stem", stem, STEMS)
+    require(
+        stem == "patch" or (patch_size > 1 and patch_size.bit_count() == 1),
+        "stem='conv' halves the image until the patches are left, so patch_size must be a power of "
+        f"two (2, 4, 8, 16, ...), received {patch_size}: choose one, or stem='patch'.",
     )

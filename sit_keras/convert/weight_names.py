@@ -11,7 +11,7 @@ import numpy as np
 
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import ClassifierHead
-from sit_keras.models.heads import HEADS
+from sit_keras.models.heads import HEADS, ProjectionHead
 
 # What makes up an encoder; whatever else a checkpoint holds are heads of some kind.
 _ENCODER = (
@@ -118,8 +118,14 @@ def _layer(model, kind):
 
 
 def _pretext_entries(network) -> typing.Iterator[Entry]:
+    projection = network.get_layer(HEADS["contrastive"])
+    if isinstance(projection, ProjectionHead):
+        raise ValueError(
+            f"The format has one layer for the contrastive head, and this network has "
+            f"{projection.projection_layers}: give the encoder.keras beside it."
+        )
     yield from _linear("rot_head", network.get_layer(HEADS["rotation"]))
-    yield from _linear("contrastive_head", network.get_layer(HEADS["contrastive"]))
+    yield from _linear("contrastive_head", projection)
     head = network.get_layer(HEADS["reconstruction"])
     p, channels = head.patch_size, head.num_channels
     yield Entry(
@@ -143,6 +149,11 @@ def _classifier_entries(head) -> typing.Iterator[Entry]:
 
 
 def _backbone_entries(backbone) -> typing.Iterator[Entry]:
+    if backbone.stem != "patch":
+        raise ValueError(
+            f"The format has no convolutional stem, and {backbone.name} has one: only an encoder "
+            "with stem='patch' can be converted."
+        )
     p, channels = backbone.patch_size, backbone.image_shape[-1]
     embedding = backbone.get_layer("patch_embedding")
     yield Entry(

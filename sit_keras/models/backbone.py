@@ -13,6 +13,7 @@ from sit_keras.config.network import check_network
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.models import loading, saving
 from sit_keras.models.layers import EncoderBlock, LayerNormalization, PatchEmbedding, PrefixTokens
+from sit_keras.models.stem import ConvStem
 from sit_keras.models.stochastic_depth import BranchNoise
 
 
@@ -36,6 +37,9 @@ class SiTBackbone(keras.Model):
             images become the input; it is saved with the weights.
         seed: int or None. Of the stochastic depth.
         dtype: str or `keras.DTypePolicy`.
+        stem: str. What makes tokens of an image: `patch`, one linear layer for each patch, or
+            `conv`, convolutions that halve the image until the grid of patches is left, for which
+            `patch_size` must be a power of two (Xiao et al. 2021, arXiv:2106.14881).
 
     Input:
         images: (B, H, W, C) float, normalised, as `ImagePreprocessing.of(backbone)` makes them.
@@ -48,9 +52,10 @@ class SiTBackbone(keras.Model):
         ValueError: for sizes that do not fit each other.
 
     Attributes:
-        remat: bool. Whether each block keeps only its input for the backward pass, which computes
-            the rest again (rematerialisation, or gradient checkpointing): less memory for more
-            time, and the same numbers. False unless it is set; it is not saved.
+        remat: bool. Whether each block, and a stem of convolutions, keeps only its input for the
+            backward pass, which computes the rest again (rematerialisation, or gradient
+            checkpointing): less memory for more time, and the same numbers. False unless it is
+            set; it is not saved.
 
     Reference:
         Atito et al. 2021, SiT: Self-supervised vIsion Transformer, arXiv:2104.03602.
@@ -81,6 +86,7 @@ class SiTBackbone(keras.Model):
         seed: int | None = None,
         dtype: typing.Any = None,
         name: str = "sit_backbone",
+        stem: str = "patch",
     ):
         image_shape = tuple(image_shape)
         arguments = {
@@ -92,6 +98,7 @@ class SiTBackbone(keras.Model):
             "mlp_dim": mlp_dim,
             "drop_path_rate": drop_path_rate,
             "layer_norm_epsilon": layer_norm_epsilon,
+            "stem": stem,
         }
         check_network(**arguments)
         preprocessing = _resolve(preprocessing, image_shape[-1])
@@ -99,9 +106,11 @@ class SiTBackbone(keras.Model):
         # === Layers ===
         noise = BranchNoise(seed, name="branch_noise")
         rates = [drop_path_rate * i / max(1, num_layers - 1) for i in range(num_layers)]
-        patch_embedding = PatchEmbedding(
-            patch_size, hidden_dim, dtype=dtype, name="patch_embedding"
-        )
+        settings = {"dtype": dtype, "name": "patch_embedding"}
+        if stem == "conv":
+            patch_embedding = ConvStem(patch_size, hidden_dim, layer_norm_epsilon, **settings)
+        else:
+            patch_embedding = PatchEmbedding(patch_size, hidden_dim, **settings)
         prefix_tokens = PrefixTokens(dtype=dtype, name="prefix_tokens")
         blocks = [
             EncoderBlock(
@@ -142,6 +151,7 @@ class SiTBackbone(keras.Model):
         self.mlp_dim = mlp_dim
         self.drop_path_rate = drop_path_rate
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.stem = stem
         self.preprocessing = preprocessing
         self.seed = seed
         self.noise = noise
@@ -154,10 +164,8 @@ class SiTBackbone(keras.Model):
             gelu: a function like `sit_keras.models.layers.exact_gelu`.
             layer_norm: a function like `sit_keras.models.layers.layer_norm`.
         """
-        for block in self._blocks:
-            block.gelu_in_training = gelu
-            for norm in (block.attention_norm, block.mlp_norm):
-                norm.function_in_training = layer_norm
+        for part in self._parts:
+            part.train_with(gelu, layer_norm)
         self.get_layer("norm").function_in_training = layer_norm
 
     @property
@@ -168,16 +176,19 @@ class SiTBackbone(keras.Model):
 
     @property
     def remat(self) -> bool:
-        return self._blocks[0].remat
+        return self._parts[0].remat
 
     @remat.setter
     def remat(self, remat: bool):
-        for block in self._blocks:
-            block.remat = remat
+        for part in self._parts:
+            part.remat = remat
 
     @property
-    def _blocks(self):
-        return [self.get_layer(f"block_{i}") for i in range(self.num_layers)]
+    def _parts(self):
+        """The blocks, and before them a stem of convolutions."""
+        stem = ["patch_embedding"] if self.stem == "conv" else []
+        blocks = [f"block_{i}" for i in range(self.num_layers)]
+        return [self.get_layer(name) for name in (*stem, *blocks)]
 
     def get_config(self):
         return {

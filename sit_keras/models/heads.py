@@ -6,7 +6,8 @@ Shapes: B batch, H W C image, N patches, D width.
 import keras
 from keras import ops
 
-from sit_keras.models.layers import normal_init, unpatchify
+from sit_keras.config.network import check_projection
+from sit_keras.models.layers import LayerNormalization, exact_gelu, normal_init, unpatchify
 
 NUM_ROTATIONS = 4
 # The pretext head of each task, by the name of its layer.
@@ -24,11 +25,99 @@ def rotation_head() -> keras.layers.Layer:
     )
 
 
-def projection_head(projection_dim: int) -> keras.layers.Layer:
-    """Returns the linear layer from the contrastive token (B, D) to its embedding."""
-    return keras.layers.Dense(
-        projection_dim, kernel_initializer=normal_init(), dtype="float32", name="projection_head"
+def projection_head(
+    projection_dim: int,
+    projection_layers: int = 1,
+    projection_norm: str = "none",
+    hidden_dim: int | None = None,
+) -> keras.layers.Layer:
+    """Returns the layer from the contrastive token (B, D) to its embedding (B, E).
+
+    Args:
+        projection_dim: int. Width E of the embedding.
+        projection_layers: int. 1 for a linear layer, more for a `ProjectionHead`.
+        projection_norm, hidden_dim: as for `ProjectionHead`.
+    """
+    settings = {"dtype": "float32", "name": HEADS["contrastive"]}
+    if projection_layers == 1:
+        return keras.layers.Dense(projection_dim, kernel_initializer=normal_init(), **settings)
+    return ProjectionHead(
+        projection_dim, hidden_dim, projection_layers, projection_norm, **settings
     )
+
+
+@keras.saving.register_keras_serializable(package="sit_keras")
+class ProjectionHead(keras.layers.Layer):
+    """Projects tokens by linear layers, with GELU after all of them but the last.
+
+    Args:
+        projection_dim: int. Width E of the embedding.
+        hidden_dim: int. Width of the layers before the last one.
+        projection_layers: int. Linear layers, at least 2.
+        projection_norm: str. `layer` normalises the channels before each GELU, `none` does not.
+
+    Call arguments:
+        tokens: (B, D).
+
+    Returns:
+        (B, E).
+
+    Reference:
+        Chen et al. 2020, A Simple Framework for Contrastive Learning of Visual Representations,
+        arXiv:2002.05709, section 4.2, which has ReLU and, in its code, batch normalisation.
+    """
+
+    def __init__(
+        self,
+        projection_dim: int,
+        hidden_dim: int,
+        projection_layers: int = 2,
+        projection_norm: str = "none",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.projection_dim = projection_dim
+        self.hidden_dim = hidden_dim
+        self.projection_layers = projection_layers
+        self.projection_norm = projection_norm
+
+    def build(self, input_shape):
+        self.hidden, self.norms = [], []
+        shape = input_shape
+        for i in range(self.projection_layers - 1):
+            self.hidden.append(self._dense(self.hidden_dim, f"hidden_{i}", shape))
+            shape = (input_shape[0], self.hidden_dim)
+            if self.projection_norm == "layer":
+                norm = LayerNormalization(epsilon=1e-6, name=f"norm_{i}", dtype=self.dtype_policy)
+                norm.build(shape)
+                self.norms.append(norm)
+        self.last = self._dense(self.projection_dim, "last", shape)
+
+    def _dense(self, units, name, input_shape):
+        layer = keras.layers.Dense(
+            units, kernel_initializer=normal_init(), name=name, dtype=self.dtype_policy
+        )
+        layer.build(input_shape)
+        return layer
+
+    def call(self, tokens):
+        x = tokens
+        for i, hidden in enumerate(self.hidden):
+            x = hidden(x)
+            x = exact_gelu(self.norms[i](x) if self.norms else x)
+        return self.last(x)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.projection_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "projection_dim": self.projection_dim,
+            "hidden_dim": self.hidden_dim,
+            "projection_layers": self.projection_layers,
+            "projection_norm": self.projection_norm,
+        }
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
@@ -90,17 +179,27 @@ class ReconstructionHead(keras.layers.Layer):
         }
 
 
-def build_pretext_network(backbone: keras.Model, projection_dim: int) -> keras.Model:
+def build_pretext_network(
+    backbone: keras.Model,
+    projection_dim: int,
+    projection_layers: int = 1,
+    projection_norm: str = "none",
+) -> keras.Model:
     """Returns a backbone with its three pretext heads.
 
     Args:
         backbone: SiTBackbone. Shared, not copied.
         projection_dim: int. Width E of the contrastive embedding.
+        projection_layers, projection_norm: as for `NetworkConfig`.
 
     Returns:
         A functional model from normalised images (B, H, W, C) to a dict: `rotation_logits` (B, 4),
         `projection` (B, E), `reconstruction` (B, H, W, C).
+
+    Raises:
+        ValueError: for layers and a norm that make no head.
     """
+    check_projection(projection_layers, projection_norm)
     images = keras.Input(backbone.image_shape, name="images")
     tokens = backbone(images)
     reconstruction_head = ReconstructionHead(
@@ -112,7 +211,9 @@ def build_pretext_network(backbone: keras.Model, projection_dim: int) -> keras.M
     )
     outputs = {
         "rotation_logits": rotation_head()(tokens["rotation_token"]),
-        "projection": projection_head(projection_dim)(tokens["contrastive_token"]),
+        "projection": projection_head(
+            projection_dim, projection_layers, projection_norm, backbone.mlp_dim
+        )(tokens["contrastive_token"]),
         "reconstruction": reconstruction_head(tokens["patch_tokens"]),
     }
     return keras.Model(images, outputs, name="pretext_network")

@@ -17,6 +17,11 @@ def normal_init():
     return keras.initializers.RandomNormal(stddev=INIT_STD)
 
 
+def uniform_init(fan_in: int):
+    """PyTorch's own initialisation, at which the authors leave the patch convolution."""
+    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
+
+
 def patchify(images, patch_size: int):
     """Cuts images (B, H, W, C) into flat patches (B, N, p*p*C), row by row."""
     _, height, width, channels = images.shape
@@ -57,13 +62,12 @@ class PatchEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         fan_in = self.patch_size**2 * input_shape[-1]
-        # The authors leave the patch convolution at PyTorch's own initialisation.
-        init = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
         self.kernel = self.add_weight(
-            name="kernel", shape=(fan_in, self.hidden_dim), initializer=init
+            name="kernel", shape=(fan_in, self.hidden_dim), initializer=uniform_init(fan_in)
         )
-        init = keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
-        self.bias = self.add_weight(name="bias", shape=(self.hidden_dim,), initializer=init)
+        self.bias = self.add_weight(
+            name="bias", shape=(self.hidden_dim,), initializer=uniform_init(fan_in)
+        )
 
     def call(self, images):
         return ops.matmul(patchify(images, self.patch_size), self.kernel) + self.bias
@@ -271,6 +275,12 @@ class EncoderBlock(keras.layers.Layer):
             return x + self.drop_path.drop(self.mlp_out(hidden), second)
 
         return keras.remat(residual)(x) if self.remat else residual(x)
+
+    def train_with(self, gelu, layer_norm):
+        """Does what `SiTBackbone.train_with` does."""
+        self.gelu_in_training = gelu
+        for norm in (self.attention_norm, self.mlp_norm):
+            norm.function_in_training = layer_norm
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -144,6 +144,7 @@ def backbone_plan(cls: type[keras.Model], values: typing.Any) -> Plan:
     try:
         sizes = {name: config[name] for name in _SIZES}
         sizes["image_shape"] = tuple(sizes["image_shape"])
+        sizes["stem"] = config.get("stem", "patch")  # which older files do not name
         check_network(**sizes)
     except KeyError as error:
         raise ValueError(f"it does not describe a {cls.__name__}: it lacks {error}.") from error

@@ -7,9 +7,15 @@ import os
 
 import keras
 
+from sit_keras.config.network import check_projection, count_projection_parameters
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier, classifier_plan
-from sit_keras.models.heads import HEADS, NUM_ROTATIONS, build_pretext_network
+from sit_keras.models.heads import (
+    HEADS,
+    NUM_ROTATIONS,
+    ProjectionHead,
+    build_pretext_network,
+)
 from sit_keras.models.keras_files import Plan, load_keras
 from sit_keras.models.loading import backbone_plan, check_size, registered_name
 
@@ -49,24 +55,44 @@ def _any_plan(values):
 
 
 def _network_plan(values) -> Plan:
-    """Finds the encoder and the width of the projection in a functional model's description."""
+    """Finds the encoder and the contrastive head in a functional model's description."""
     found, config = values.get("registered_name"), values.get("config")
     if found != _FUNCTIONAL or not isinstance(config, dict):
         raise ValueError(f"it holds {found!r}, expected the network.keras of a run.")
     layers = [layer for layer in config.get("layers") or () if isinstance(layer, dict)]
     encoders = [x for x in layers if x.get("registered_name") == registered_name(SiTBackbone)]
-    heads = {layer.get("name"): layer.get("config") for layer in layers}
-    projection = heads.get(HEADS["contrastive"])
+    heads = {layer.get("name"): layer for layer in layers}
     if len(encoders) != 1 or not set(HEADS.values()) <= set(heads) or len(layers) != 5:
         raise ValueError("it has other layers than the network.keras of a run.")
-    width = projection.get("units") if isinstance(projection, dict) else None
-    check_size("the width of the projection", width)
     encoder = backbone_plan(SiTBackbone, encoders[0])
     d, patch_size = encoder.config["hidden_dim"], encoder.config["patch_size"]
     channels = encoder.config["image_shape"][-1]
-    linear = (NUM_ROTATIONS + width) * (d + 1)
+    head = _projection(heads[HEADS["contrastive"]], encoder.config["mlp_dim"])
+    projection = count_projection_parameters(d, encoder.config["mlp_dim"], **head)
+    rotation = NUM_ROTATIONS * (d + 1)
+    reconstruction = (d * patch_size**2 + 1) * channels
     return Plan(
         config=config,
-        build=lambda: build_pretext_network(encoder.build(), width),
-        num_parameters=encoder.num_parameters + linear + (d * patch_size**2 + 1) * channels,
+        build=lambda: build_pretext_network(encoder.build(), **head),
+        num_parameters=encoder.num_parameters + rotation + projection + reconstruction,
     )
+
+
+def _projection(layer, mlp_dim):
+    """Returns the arguments of `build_pretext_network` that a contrastive head is made with."""
+    config = layer.get("config")
+    config = config if isinstance(config, dict) else {}
+    if layer.get("registered_name") != registered_name(ProjectionHead):
+        check_size("the width of the projection", config.get("units"))
+        return {"projection_dim": config["units"]}
+    names = ("projection_dim", "projection_layers", "projection_norm")
+    head = {name: config.get(name) for name in names}
+    check_size("the width of the projection", head["projection_dim"])
+    check_projection(head["projection_layers"], head["projection_norm"])
+    hidden = config.get("hidden_dim")
+    if head["projection_layers"] == 1 or hidden != mlp_dim:
+        raise ValueError(
+            f"its contrastive head has {head['projection_layers']} layers and the inner width "
+            f"{hidden!r}, expected at least 2 layers and the width {mlp_dim} of the encoder's MLPs."
+        )
+    return head

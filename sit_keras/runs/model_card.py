@@ -41,9 +41,10 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
     model, dataset = config.model, markdown_text(shown_dataset(config.dataset))
     side = model.image_size
     low, high = config.preprocessing.value_range
+    stem = " by convolutions" if model.stem == "conv" else ""
     facts = {
         "Network": f"ViT, {model.num_layers} blocks of width {model.hidden_dim}, {model.num_heads} "
-        f"heads, patches of {model.patch_size} px; input {side} x {side}",
+        f"heads, patches of {model.patch_size} px{stem}; input {side} x {side}",
         "Parameters": f"{model.num_encoder_parameters:,}",
         "Computation": f"{model.num_encoder_flops / 1e9:.3g} GFLOPs an image",
         "Trained on": f"{num_images:,} images of {dataset}, without labels",

@@ -1,4 +1,4 @@
-"""Looks at the first batch of images before a training begins, at every door of Keras."""
+"""Refuses what cannot be trained: at every door of Keras the first batch, networks and losses."""
 
 import itertools
 import typing
@@ -62,6 +62,27 @@ class TrainsOnImages(keras.Model):
     def test_on_batch(self, x, y=None, **kwargs):
         """Returns the losses on a batch of images, as of `keras.Model.test_on_batch`."""
         return super().test_on_batch(check(self, x), **kwargs)
+
+
+def refuse_oblong(backbone: keras.Model) -> None:
+    """Raises ValueError unless the input of a backbone is square."""
+    height, width, _ = backbone.image_shape
+    if height != width:
+        raise ValueError(
+            "Pre-training turns images by 90 degrees, so the backbone's image_shape must be "
+            f"square; received {backbone.image_shape}."
+        )
+
+
+def refuse_losses(settings: dict[str, typing.Any]) -> None:
+    """Raises ValueError if `compile` was given losses or metrics, which would do nothing."""
+    names = "loss", "loss_weights", "metrics", "weighted_metrics"
+    refused = [name for name in names if settings.get(name)]
+    if refused:
+        raise ValueError(
+            f"SiTPretrainer has losses of its own, so {', '.join(refused)} would do nothing: "
+            "use tasks=, weighting= and task_weights=, and callbacks to measure other things."
+        )
 
 
 def check(model: keras.Model, data: typing.Any) -> typing.Any:

@@ -19,7 +19,7 @@ from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.weighting import build_weighting
 from sit_keras.training import replicas
-from sit_keras.training.first_batch import TrainsOnImages
+from sit_keras.training.first_batch import TrainsOnImages, refuse_losses, refuse_oblong
 from sit_keras.training.fused import fuse
 from sit_keras.training.micro_batches import (
     check_parts,
@@ -55,6 +55,7 @@ class SiTPretrainer(TrainsOnImages):
         temperature: float. Of the contrastive loss.
         negatives: str. `global` compares with the images of all replicas, `local` with one's own.
         projection_dim: int. Width E of the contrastive embedding.
+        projection_layers, projection_norm: the head of it, as for `NetworkConfig`.
         views: ViewConfig. How views are cropped, mirrored and coloured.
         corruption: CorruptionConfig. How views are corrupted.
         value_range: (low, high) or None. What black and white are in the images. None keeps that
@@ -98,6 +99,8 @@ class SiTPretrainer(TrainsOnImages):
         temperature: float = 0.5,
         negatives: str = "global",
         projection_dim: int = 512,
+        projection_layers: int = 1,
+        projection_norm: str = "none",
         views: ViewConfig | None = None,
         corruption: CorruptionConfig | None = None,
         value_range: tuple[float, float] | None = None,
@@ -109,12 +112,7 @@ class SiTPretrainer(TrainsOnImages):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        image_size, width, _ = backbone.image_shape
-        if image_size != width:
-            raise ValueError(
-                "Pre-training turns images by 90 degrees, so the backbone's image_shape must be "
-                f"square; received {backbone.image_shape}."
-            )
+        refuse_oblong(backbone)
         self.tasks = check_tasks(tasks)
         weighting_layer = build_weighting(weighting, self.tasks, task_weights)
         self.weighting_name = weighting if isinstance(weighting, str) else None
@@ -123,6 +121,8 @@ class SiTPretrainer(TrainsOnImages):
         self.temperature = temperature
         self.negatives = negatives
         self.projection_dim = projection_dim
+        self.projection_layers = projection_layers
+        self.projection_norm = projection_norm
         self.clip_norm = clip_norm
         self.micro_batches = micro_batches
 
@@ -133,10 +133,12 @@ class SiTPretrainer(TrainsOnImages):
         self.backbone = backbone
         backbone.remat = remat
         backbone.noise.fold = replicas.fold_in_replica
+        size = backbone.image_shape[0]
         views, corruption = views or ViewConfig(), corruption or CorruptionConfig()
-        self.two_views = TwoViews(image_size, views, corruption, backbone.preprocessing, seed)
+        self.two_views = TwoViews(size, views, corruption, backbone.preprocessing, seed)
         self.preprocessing = ImagePreprocessing.of(backbone, name="preprocessing")
-        self.network = build_pretext_network(backbone, projection_dim)
+        projection = projection_dim, projection_layers, projection_norm
+        self.network = build_pretext_network(backbone, *projection)
         for task, head in HEADS.items():
             self.network.get_layer(head).trainable = task in self.tasks
         self.objective = PretextObjective(self.network, self.tasks, temperature, negatives)
@@ -202,13 +204,7 @@ class SiTPretrainer(TrainsOnImages):
         Raises:
             ValueError: for losses or metrics, which the pretext tasks bring along.
         """
-        names = "loss", "loss_weights", "metrics", "weighted_metrics"
-        refused = [name for name in names if kwargs.get(name)]
-        if refused:
-            raise ValueError(
-                f"SiTPretrainer has losses of its own, so {', '.join(refused)} would do nothing: "
-                "use tasks=, weighting= and task_weights=, and callbacks to measure other things."
-            )
+        refuse_losses(kwargs)
         if optimizer == "auto":
             optimizer = SiTAdamW(5e-4)
         super().compile(optimizer=optimizer, **kwargs)
@@ -278,6 +274,8 @@ class SiTPretrainer(TrainsOnImages):
             "temperature": self.temperature,
             "negatives": self.negatives,
             "projection_dim": self.projection_dim,
+            "projection_layers": self.projection_layers,
+            "projection_norm": self.projection_norm,
             "views": to_dict(self.two_views.views),
             "corruption": to_dict(self.two_views.corruption),
             "clip_norm": self.clip_norm,

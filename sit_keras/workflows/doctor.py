@@ -252,7 +252,7 @@ def _gradient(config, views, strategy):
             tasks=config.tasks,
             weighting=run_weighting(config),
             temperature=config.temperature,
-            projection_dim=network.projection_dim,
+            **network.projection_arguments(),
         )
         model.compile(keras.optimizers.SGD(1.0))
     before = [v.numpy() for v in model.trainable_variables]

@@ -176,7 +176,7 @@ def _build(config, steps_per_epoch, execution):
             weighting=run_weighting(config, replicas),
             temperature=config.temperature,
             negatives=config.negatives,
-            projection_dim=config.model.projection_dim,
+            **config.model.projection_arguments(),
             views=config.views,
             corruption=config.corruption,
             clip_norm=config.clip_norm,

@@ -11,6 +11,7 @@ from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.convert import checkpoints, weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
+from sit_keras.models.heads import build_pretext_network
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.log import read_log
@@ -225,3 +226,27 @@ def test_a_run_starts_from_an_encoder(state, tmp_path, call_train):
     trained = SiTBackbone.from_preset(tmp_path / "run")
     for a, b in zip(start.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+SMALL = {
+    "image_shape": (8, 8, 3), "patch_size": 4, "hidden_dim": 6, "num_layers": 1, "num_heads": 2,
+    "mlp_dim": 8,
+}  # fmt: skip
+
+
+def test_what_the_format_has_no_name_for_is_refused(tmp_path):
+    backbones = {stem: SiTBackbone(**SMALL, stem=stem) for stem in ("patch", "conv")}
+    for backbone, layers, message in (
+        (backbones["conv"], 1, "no convolutional stem, and sit_backbone has one: only .* stem='p"),
+        (backbones["patch"], 2, "one layer for the contrastive head, and this network has 2: give"),
+    ):
+        network = build_pretext_network(backbone, 5, layers)
+        network.save(tmp_path / "network.keras")
+        with pytest.raises(ValueError, match=message):
+            convert(tmp_path / "network.keras", tmp_path / "out.pth")
+        assert not (tmp_path / "out.pth").exists()
+    with pytest.raises(ValueError, match="no convolutional stem"):
+        weight_names.load_state(backbones["conv"], {})
+    backbones["patch"].save(tmp_path / "encoder.keras")
+    convert(tmp_path / "encoder.keras", tmp_path / "out.pth")
+    assert (tmp_path / "out.pth").exists()

@@ -99,6 +99,18 @@ def test_the_learning_rate_of_a_block_is_a_share_of_the_next_ones():
     assert plan["head_0/rotation_token/logits/kernel"] == (1.0, 0.1)
 
 
+def test_a_convolutional_stem_learns_like_the_embedding_of_patches():
+    config = dataclasses.replace(SHORT, layer_decay=0.5, weight_decay=0.1)
+    _, _, model = _build(small_encoder(stem="conv"), 10, config, 1)
+    optimizer = _optimizer(model, 2, config, [(1.0, 0.1)], 4)
+    plans = zip(optimizer._scales, optimizer._weight_decays, strict=True)
+    plan = dict(zip([v.path for v in model.trainable_variables], plans, strict=True))
+    assert plan["patch_embedding/convolution_0/kernel"] == (0.125, 0.1)
+    assert plan["patch_embedding/norm_1/gamma"] == (0.125, 0.0)
+    assert plan["patch_embedding/projection/kernel"] == (0.125, 0.1)
+    assert plan["block_0/mlp_in/kernel"] == (0.25, 0.1)
+
+
 def test_new_weights_are_named_and_all_others_must_fit():
     encoder = small_encoder()
     model = SiTImageClassifier(small_encoder(), 5)

@@ -9,7 +9,12 @@ from keras import ops
 from keras.src.testing import TestCase
 
 from sit_keras.models.classifier import ClassifierHead
-from sit_keras.models.heads import ReconstructionHead, projection_head, rotation_head
+from sit_keras.models.heads import (
+    ProjectionHead,
+    ReconstructionHead,
+    projection_head,
+    rotation_head,
+)
 from sit_keras.models.layers import (
     EncoderBlock,
     PatchEmbedding,
@@ -20,6 +25,7 @@ from sit_keras.models.layers import (
 )
 from sit_keras.models.precision import precision
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.stem import ConvStem
 from sit_keras.models.stochastic_depth import BranchNoise, DropPath
 from sit_keras.models.weighting import FixedWeighting, UncertaintyWeighting
 
@@ -40,6 +46,14 @@ IMAGE = {"image_shape": (8, 12, 3), "crop": 0.5, "mean": (0.1, 0.2, 0.3), "std":
 # weights and random generators it has.
 BATTERY = [
     (PatchEmbedding, {"patch_size": 4, "hidden_dim": 10}, (3, 12, 8, 2), (3, 6, 10), 2, 0),
+    (
+        ConvStem,
+        {"patch_size": 4, "hidden_dim": 10, "layer_norm_epsilon": 1e-3},
+        (3, 12, 8, 2),
+        (3, 6, 10),
+        8,
+        0,
+    ),
     (PrefixTokens, {}, (3, 6, 10), (3, 8, 10), 3, 0),
     (SelfAttention, {"num_heads": 5}, (3, 6, 10), (3, 6, 10), 4, 0),
     (DropPath, {"rate": 0.4, "seed": 3}, (3, 6, 10), (3, 6, 10), 0, 1),
@@ -63,6 +77,14 @@ BATTERY = [
         (3, 6, 10),
         (3, 12, 8, 2),
         2,
+        0,
+    ),
+    (
+        ProjectionHead,
+        {"projection_dim": 4, "hidden_dim": 7, "projection_layers": 3, "projection_norm": "layer"},
+        (3, 10),
+        (3, 4),
+        10,
         0,
     ),
     (HeadOnPairs, {"num_classes": 5, "class_names": tuple("abcde")}, (3, 2, 10), (3, 5), 4, 0),
@@ -133,6 +155,10 @@ def test_a_layer_rebuilds_from_its_config(layer, arguments, shape, random):
 def test_the_heads_compute_in_float32_whatever_the_policy():
     with precision("mixed_float16"):
         for layer in (rotation_head(), projection_head(7), ClassifierHead(3)):
+            assert layer.compute_dtype == "float32"
+        head = projection_head(7, 2, "layer", hidden_dim=5)
+        head.build((3, 4))
+        for layer in (head, *head.hidden, *head.norms, head.last):
             assert layer.compute_dtype == "float32"
 
 

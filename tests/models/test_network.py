@@ -28,6 +28,7 @@ ARGUMENTS = {
     "seed": 6,
     "dtype": "mixed_bfloat16",
     "name": "mine",
+    "stem": "conv",
 }
 SMALL = {
     "image_shape": (16, 16, 3), "patch_size": 4, "hidden_dim": 24, "num_layers": 3, "num_heads": 4,

@@ -56,6 +56,13 @@ def test_layer_norm_and_its_gradients_equal_those_of_keras():
     )
 
 
+def test_both_take_the_maps_of_a_convolutional_stem():
+    maps = np.stack([X, -X])  # (2, 4, 5, 6)
+    assert_equal(fused_gelu, exact_gelu, maps)
+    fused, exact = (lambda *inputs, f=f: f(*inputs, 1e-6) for f in (fused_layer_norm, layer_norm))
+    assert_equal(fused, exact, maps, GAMMA, BETA)
+
+
 def test_layer_norm_of_tokens_of_one_value_is_its_shift():
     found = fused_layer_norm(tf.fill((2, 3, 6), 7.0), GAMMA, BETA, 1e-6)
     np.testing.assert_allclose(found, np.broadcast_to(BETA, (2, 3, 6)), atol=1e-6)

@@ -30,8 +30,8 @@ def views_dataset(random, count=16, batch=8):
     return tf.data.Dataset.from_tensor_slices(views).batch(batch, drop_remainder=True)
 
 
-def new_model(drop_path_rate=0.0, **settings):
-    backbone = SiTBackbone(**{**NETWORK, "drop_path_rate": drop_path_rate})
+def new_model(drop_path_rate=0.0, stem="patch", **settings):
+    backbone = SiTBackbone(**{**NETWORK, "drop_path_rate": drop_path_rate}, stem=stem)
     return SiTPretrainer(backbone, projection_dim=8, **settings)
 
 
@@ -82,6 +82,7 @@ def test_a_step_is_the_gradient_of_the_weighted_sum(random):
         (2, {"clip_norm": 0.1, "weighting": "fixed", "task_weights": (2.0, 0.5, 1.5)}),
         (2, {"tasks": ("contrastive",)}),
         (2, {"tasks": ("rotation", "reconstruction")}),
+        (2, {"stem": "conv", "projection_layers": 3, "projection_norm": "layer"}),
     ],
     ids=str,
 )

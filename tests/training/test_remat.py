@@ -14,8 +14,8 @@ NETWORK = dict(
 )  # fmt: skip
 
 
-def new_model(remat, dtype=None, **settings):
-    backbone = SiTBackbone(**NETWORK, dtype=dtype)
+def new_model(remat, dtype=None, stem="patch", **settings):
+    backbone = SiTBackbone(**NETWORK, dtype=dtype, stem=stem)
     model = SiTPretrainer(backbone, projection_dim=6, remat=remat, **settings)
     model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     return model
@@ -26,7 +26,9 @@ def a_batch(random):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"dtype": "mixed_bfloat16"}, {"micro_batches": 2}], ids=str
+    "settings",
+    [{}, {"dtype": "mixed_bfloat16"}, {"micro_batches": 2}, {"stem": "conv"}],
+    ids=str,
 )
 def test_three_steps_end_in_the_same_weights_and_drop_the_same_paths(random, settings):
     plain, remat = new_model(False, **settings), new_model(True, **settings)
@@ -45,11 +47,15 @@ def test_three_steps_end_in_the_same_weights_and_drop_the_same_paths(random, set
         np.testing.assert_allclose(b, a, atol=1e-6, err_msg=a.path)
 
 
+def operations(model, images):
+    """Returns the types of the operations in the graph of a step."""
+    graph = tf.function(model.train_step, autograph=False).get_concrete_function(images).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
 def num_products(model, images):
     """Counts the matrix products in the graph of a step."""
-    graph = tf.function(model.train_step, autograph=False).get_concrete_function(images).graph
-    operations = [operation.type for operation in graph.get_operations()]
-    return sum("MatMul" in name or name == "Einsum" for name in operations)
+    return sum("MatMul" in name or name == "Einsum" for name in operations(model, images))
 
 
 def test_every_block_is_computed_once_more(random):
@@ -57,6 +63,12 @@ def test_every_block_is_computed_once_more(random):
     plain, remat = (num_products(new_model(remat), images) for remat in (False, True))
     products = 6  # of a block: qkv, weights, values, projection, and two of the MLP
     assert remat - plain == products * NETWORK["num_layers"]
+
+
+def test_a_stem_of_convolutions_is_computed_once_more(random):
+    images = a_batch(random)
+    plain, remat = (operations(new_model(remat, stem="conv"), images) for remat in (False, True))
+    assert remat.count("Conv2D") - plain.count("Conv2D") == 2  # down to patches of 4 px
 
 
 def test_remat_is_saved_with_the_pretrainer_but_not_with_its_backbone(random, tmp_path):

@@ -12,7 +12,7 @@ from conftest import free_ports
 
 from sit_keras.training import strategy
 
-CASES = ("plain", "scaled and clipped", "scaled, clipped, in parts")
+CASES = ("plain", "scaled and clipped", "scaled, clipped, in parts", "stem and head")
 SCRIPT = pathlib.Path(__file__).parents[1] / "replica_cases.py"
 
 pytestmark = pytest.mark.slow
