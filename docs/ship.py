@@ -30,6 +30,7 @@ def ship(name: str, run: pathlib.Path, result: str, licence: str) -> pathlib.Pat
     folder = shipped.FOLDER / name
     SiTBackbone.from_preset(run).save_to_preset(folder)
     card = (run / CARD).read_text("utf-8").replace("encoder.keras", name)
+    card = card.replace("setting is in `config.json`", f"setting is in `results/{result}`")
     how = Made.read(RESULTS / result).markdown()
     parts = [card, f"## How it was made\n\n{how}", f"## Licence\n\n{licence}\n"]
     write_text(folder / shipped.CARD, "\n".join(parts))

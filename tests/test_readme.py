@@ -245,7 +245,7 @@ def test_the_code_map_has_every_module():
     shown = set(re.findall(r"\]\(\.\./(sit_keras/[^)]+)\)", text))
     package = ROOT / "sit_keras"
     modules = {path.relative_to(ROOT) for path in package.rglob("*.py")}
-    verbs = {pathlib.Path("sit_keras/cli") / f"{verb}.py" for verb in VERBS}
+    verbs = {pathlib.Path("sit_keras/cli") / f"{verb.replace('-', '_')}.py" for verb in VERBS}
     missing = {path for path in modules - verbs if not path.name.startswith("_")}
     assert sorted(map(str, missing)) == sorted(shown - {"sit_keras/__init__.py"})
 
