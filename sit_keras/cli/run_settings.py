@@ -127,7 +127,7 @@ def define_settings(flags: Flags) -> None:
     flags.repeated(
         "set",
         "Any other setting, such as corruption.drop=0.2, views.flip_probability=0 or "
-        f"initial_encoder={', '.join(shipped())} (or a run folder) to start from it; see RunConfig.",
+        f"initial_encoder=ENCODER, a run folder or one of {', '.join(shipped())}; see RunConfig.",
     )
 
 
