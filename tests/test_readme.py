@@ -32,6 +32,7 @@ JAX = ROOT / "examples" / "jax"
 OTHERS = {"pip", "make", "docker", "srun", "."}
 # Flags of theirs.
 FLAGS_OF_OTHERS = {
+    "--commit", "--hardware",  # of docs/keep.py
     "--file", "--logdir", "--no-deps", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help",
     "--version", "--quiet", "--device", "--case", "--rounds", "--tf_xla_persistent_cache_directory",
 }  # fmt: skip
