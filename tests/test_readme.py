@@ -32,6 +32,7 @@ JAX = ROOT / "examples" / "jax"
 OTHERS = {"pip", "make", "docker", "srun", "."}
 # Flags of theirs.
 FLAGS_OF_OTHERS = {
+    "--commit", "--hardware",  # of docs/keep.py
     "--file", "--logdir", "--no-deps", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help",
     "--version", "--quiet", "--device", "--case", "--rounds", "--tf_xla_persistent_cache_directory",
 }  # fmt: skip
@@ -245,7 +246,7 @@ def test_the_code_map_has_every_module():
     shown = set(re.findall(r"\]\(\.\./(sit_keras/[^)]+)\)", text))
     package = ROOT / "sit_keras"
     modules = {path.relative_to(ROOT) for path in package.rglob("*.py")}
-    verbs = {pathlib.Path("sit_keras/cli") / f"{verb}.py" for verb in VERBS}
+    verbs = {pathlib.Path("sit_keras/cli") / f"{verb.replace('-', '_')}.py" for verb in VERBS}
     missing = {path for path in modules - verbs if not path.name.startswith("_")}
     assert sorted(map(str, missing)) == sorted(shown - {"sit_keras/__init__.py"})
 

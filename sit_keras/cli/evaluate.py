@@ -12,6 +12,7 @@ from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS, FEATURES, PROTOCOLS, QUICK, TABLES
 from sit_keras.config.presets import presets, usual_preset
 from sit_keras.config.serialization import assignments
+from sit_keras.config.shipped import shipped
 
 TABLE_ONLY = ("preset", "recipe", "seeds", "runs_dir", "pretraining")
 RUN_ONLY = (
@@ -25,7 +26,8 @@ def define(flags: Flags) -> None:
     flags.string(
         "run",
         None,
-        "A run folder of train, a .keras file of an encoder, or a folder of save_to_preset.",
+        "A run folder of train, a .keras file of an encoder, a folder of save_to_preset, or one "
+        f"of the encoders that come with the package: {', '.join(shipped())}.",
         value="PATH",
     )
     flags.choice("table", None, TABLES, "Fill in this table of the paper instead.")

@@ -49,7 +49,8 @@ def overview(commands: typing.Mapping[str, Command], program: str) -> str:
         "",
         "Commands:",
     ]
-    lines += [f"  {verb:10} {command.sentence}" for verb, command in commands.items()]
+    width = max(map(len, commands))
+    lines += [f"  {verb:{width}} {command.sentence}" for verb, command in commands.items()]
     lines += ["", f"{program} COMMAND --help explains a command, {program} --version its version."]
     return "\n".join(lines)
 

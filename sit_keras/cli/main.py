@@ -18,7 +18,7 @@ from sit_keras.config.extras import MissingPackage
 PROGRAM = "sit-keras"
 VERBS = (
     "train", "doctor", "evaluate", "tune", "report", "export", "verify", "client", "orient",
-    "outliers", "convert", "pack",
+    "outliers", "convert", "pack", "benchmark-recipes",
 )  # fmt: skip
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 
@@ -33,7 +33,7 @@ def command(verb: str) -> Command:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "it does not exist."
         raise ValueError(f"Unknown command {verb}: {hint} {PROGRAM} --help lists all commands.")
-    return importlib.import_module(f"sit_keras.cli.{verb}").COMMAND
+    return importlib.import_module(f"sit_keras.cli.{verb.replace('-', '_')}").COMMAND
 
 
 def call(verb: str, arguments: typing.Sequence[str], program: str | None = None) -> None:

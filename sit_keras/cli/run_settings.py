@@ -9,6 +9,7 @@ from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.recipes import RECIPES
 from sit_keras.config.serialization import assignments, changed
 from sit_keras.config.settings import RunConfig
+from sit_keras.config.shipped import shipped
 
 # Flags that change a setting of the preset; without a value they leave it.
 NETWORK = ("image_size", "patch_size")
@@ -139,8 +140,8 @@ def define_settings(flags: Flags) -> None:
     integer("seed", "Seed of everything random.")
     flags.repeated(
         "set",
-        "Any other setting, such as corruption.drop=0.2, model.drop_path_rate=0 or "
-        "views.flip_probability=0; see RunConfig.",
+        "Any other setting, such as corruption.drop=0.2, views.flip_probability=0 or "
+        f"initial_encoder=ENCODER, a run folder or one of {', '.join(shipped())}; see RunConfig.",
     )
 
 

@@ -6,8 +6,14 @@ import typing
 RECIPES: dict[str, dict[str, typing.Any]] = {
     "paper": {},
     "modern": {
+        "model.stem": "conv",
+        "model.projection_layers": 3,
+        "model.projection_norm": "layer",
         "temperature": 0.2,
         "weighting": "fixed",
+        "views.jitter_probability": 0.8,
+        "views.hue": 0.1,
+        "views.greyscale_probability": 0.2,
         "views.turned_every": 4,
         "corruption.grey": False,
         "corruption.blur": False,

@@ -118,8 +118,9 @@ class RunConfig:
         model, views, corruption: the network, the views and their corruption.
         preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder
             is used afterwards, and the centre crop of evaluation.
-        initial_encoder: str or None. A run folder or `.keras` file to start from, of the network's
-            own sizes but for the image size; None starts from new weights.
+        initial_encoder: str or None. What to start from, as for `SiTBackbone.from_preset`: the name
+            of an encoder that comes with the package, a run folder or a `.keras` file, of the
+            network's own sizes but for the image size; None starts from new weights.
         tasks: the pretext tasks, a non-empty subset of `TASKS`.
         weighting: `uncertainty` (learned) or `fixed`.
         task_weights: one fixed weight per task, in the order of `tasks`; None means 1 each.

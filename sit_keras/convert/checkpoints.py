@@ -14,8 +14,9 @@ from sit_keras.convert import torch_files, weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.heads import NUM_ROTATIONS, build_pretext_network
-from sit_keras.models.loading import ENCODER, WEIGHTS
+from sit_keras.models.loading import WEIGHTS
 from sit_keras.models.positions import resize_positions
+from sit_keras.models.preset_names import ENCODER
 from sit_keras.models.saved import load_saved
 from sit_keras.models.saving import save_keras
 from sit_keras.runs.files import read_json, write_json

@@ -7,6 +7,7 @@ import numpy as np
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
 from sit_keras.evaluation.features import (
+    Features,
     FrozenFeatures,
     head_features,
     kept_batches,
@@ -68,14 +69,11 @@ def compare_with_baselines(
         return dict(zip(KINDS, (*both, {"pixels": pixels}), strict=True))
 
     banks, queries_of = by_kind(train), by_kind(test)
-    k, num_classes = min(NEIGHBOURS, len(train)), len(train.class_names)
+    num_classes = len(train.class_names)
     linear, knn = {}, {}
     for kind in KINDS:
-        bank, queries = banks[kind], queries_of[kind]
-        heads = fit_heads(bank, labels, seed, num_classes=num_classes)
-        linear[kind] = score(heads.predict(queries), test_labels)
-        bank, queries = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))
-        knn[kind] = score(knn_predictions(bank, labels, queries, [k])[k], test_labels)
+        by_heads, by_votes = probe(banks[kind], labels, queries_of[kind], num_classes, seed)
+        linear[kind], knn[kind] = score(by_heads, test_labels), score(by_votes, test_labels)
     return {
         "probe_train_images": len(train),
         "probe_test_images": len(test),
@@ -86,6 +84,27 @@ def compare_with_baselines(
         "knn_scores": knn,
         "largest_class": largest_class_scores(train, test),
     }
+
+
+def probe(
+    bank: Features, labels: np.ndarray, queries: Features, num_classes: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classifies images by a linear probe, and by the nearest of all features side by side.
+
+    Args:
+        bank, queries: by the name of the feature, (N, E) float32: what is learned from, and what is
+            classified.
+        labels: (N,) int. Of the bank.
+        num_classes: int.
+        seed: int. Of the images that the linear probe holds out to choose its penalty.
+
+    Returns:
+        Two arrays (N,) int of predicted classes.
+    """
+    heads = fit_heads(bank, labels, seed, num_classes=num_classes)
+    k = min(NEIGHBOURS, len(labels))
+    train, test = (np.concatenate(list(x.values()), axis=1) for x in (bank, queries))
+    return heads.predict(queries), knn_predictions(train, labels, test, [k])[k]
 
 
 def baselines_table(results: dict) -> str:

@@ -3,6 +3,7 @@
 Shapes: N images, K classes, P classes that have a test image, R resamples.
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -75,6 +76,28 @@ def _resample(right, wrong, seed):
     accuracies = generator.binomial(count, right.sum() / count, RESAMPLES) / count
     recalls = generator.binomial(of_class, right / of_class, (RESAMPLES, len(right))) / of_class
     return accuracies, recalls.mean(axis=1)
+
+
+def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of a mean over test images, which are resampled.
+
+    Of two classifiers on the same images, `values` may be the differences: the interval is that of
+    the paired comparison.
+
+    Args:
+        values: (N,) float. Of each image, such as the share of seeds that classify it correctly.
+        seed: int. Of the resamples.
+    """
+    low, high = np.percentile(_shares(len(values), seed) @ values, PERCENTILES)
+    return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=1)
+def _shares(count, seed):
+    """Returns the share of each image in the resamples, (R, N) float32."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    return (drawn / count).astype("float32")
 
 
 def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:

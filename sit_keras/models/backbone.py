@@ -218,8 +218,10 @@ class SiTBackbone(keras.Model):
         """Loads a backbone by its name or from a folder.
 
         Args:
-            preset: str or path. The name of a preset, such as `native32`; a folder of
-                `save_to_preset`, a run folder or a `.keras` file; or `hf://user/repository`.
+            preset: str or path. The name of a trained encoder that comes with the package, such as
+                `sit_digits`, or of a preset without weights, such as `native32`; a folder of
+                `save_to_preset`, a run folder or a `.keras` file; or `hf://user/repository`. Where
+                a folder has one of the names, the name counts: `./sit_digits` is the folder.
             load_weights: bool. False gives new weights.
             dtype: str or `keras.DTypePolicy`. What it computes in, whatever it was trained in.
             **changes: arguments of `SiTBackbone` that differ. With another `image_shape` the

@@ -16,6 +16,7 @@ from sit_keras.models.layers import normal_init
 from sit_keras.models.loading import check_size, described
 from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.preset_names import preset_path
 
 TASK, TASK_WEIGHTS = "task.json", "task.weights.h5"
 
@@ -202,8 +203,8 @@ class SiTImageClassifier(keras.Model):
         if num_classes is not None:
             return cls(backbone, num_classes, **own)
         task = None
-        if os.fspath(preset) not in loading.presets():
-            folder = loading.preset_path(preset)
+        if preset not in loading.presets():
+            folder = preset_path(preset)
             task = folder / TASK if folder.is_dir() and (folder / TASK).is_file() else None
         if task is None:
             raise ValueError(f"{preset} has no classifier: give num_classes for new heads.")

@@ -6,19 +6,18 @@ built from one, whatever its files say.
 
 import functools
 import os
-import pathlib
 import typing
 
 import keras
 
 from sit_keras.config.network import check_network, count_parameters
 from sit_keras.config.presets import presets, run_config
+from sit_keras.config.shipped import shipped
 from sit_keras.models import keras_files
 from sit_keras.models.keras_files import CONFIG, WEIGHTS, Plan, explained
 from sit_keras.models.positions import resize_positions
+from sit_keras.models.preset_names import encoder_in, is_name, preset_path, tell_of_namesake
 
-ENCODER = "encoder.keras"  # in a run folder
-_HUB = "hf://"
 # Arguments of a backbone from which none of its weights follows, but for the positions.
 _FREE = (
     "image_shape",
@@ -57,8 +56,8 @@ def from_preset(
         preset, load_weights: as there.
         **changes: arguments of the class that differ from those saved.
     """
-    if os.fspath(preset) in presets():
-        return _named(cls, os.fspath(preset), load_weights, changes)
+    if is_name(preset) and preset in presets():
+        return _named(cls, preset, load_weights, changes)
     path = preset_path(preset)
     if path.suffix == ".keras":
         source = keras_files.load_keras(path, "an encoder", functools.partial(backbone_plan, cls))
@@ -85,49 +84,16 @@ def _load_folder(cls, folder, load_weights):
 
 def _named(cls, name, load_weights, changes):
     if load_weights:
+        here = f" That of the folder {name} here is ./{name}." if encoder_in(name) else ""
         raise ValueError(
             f"The preset {name!r} is a network without weights: use load_weights=False to start "
-            "from new ones, or give a folder of trained weights."
+            f"from new ones, or give a folder of trained weights or one of {', '.join(shipped())}."
+            f"{here}"
         )
+    tell_of_namesake(name, "preset")
     config = run_config(name)
     arguments = config.model.backbone_arguments()
     return cls(**{**arguments, "preprocessing": config.preprocessing, **changes})
-
-
-def preset_path(preset: str | os.PathLike) -> pathlib.Path:
-    """Returns the preset folder or the `.keras` file that a preset stands for.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    preset = os.fspath(preset)
-    if preset.startswith(_HUB):
-        return _download(preset.removeprefix(_HUB))
-    path = pathlib.Path(preset).expanduser()
-    if path.is_file() and path.suffix == ".keras":
-        return path
-    if (path / ENCODER).is_file():
-        return path / ENCODER
-    if (path / WEIGHTS).is_file():
-        return path
-    raise ValueError(
-        f"No encoder at {path}: expected a run folder, a folder of `save_to_preset`, a .keras "
-        f"file, hf://user/repository, or one of {', '.join(presets())}."
-    )
-
-
-def _download(name: str) -> pathlib.Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise ValueError(
-            f"Loading {_HUB}{name} needs huggingface_hub: pip install huggingface_hub."
-        ) from error
-    repository, _, revision = name.partition("@")
-    files = [CONFIG, WEIGHTS, keras_files.METADATA, "task.json", "task.weights.h5"]
-    return pathlib.Path(
-        snapshot_download(repository, revision=revision or None, allow_patterns=files)
-    )
 
 
 def backbone_plan(cls: type[keras.Model], values: typing.Any) -> Plan:
@@ -251,3 +217,22 @@ def copy_resized(source: keras.Model, target: keras.Model) -> None:
             new.assign(resize_positions(old, source.grid, target.grid))
         else:
             new.assign(old)
+
+
+def start_from(preset: str, backbone: keras.Model) -> None:
+    """Copies the weights of a saved encoder into a new one for training to start from.
+
+    Args:
+        preset: str. As for `SiTBackbone.from_preset`.
+        backbone: SiTBackbone of the same sizes, but for its image size.
+
+    Raises:
+        ValueError: if there is no such encoder, or it is another network.
+    """
+    try:
+        copy_resized(from_preset(type(backbone), preset, dtype="float32"), backbone)
+    except ValueError as error:
+        raise ValueError(
+            f"The initial encoder {preset} does not fit this run: {error} Choose its --preset, or "
+            "--set=model.NAME=VALUE."
+        ) from error

@@ -19,6 +19,7 @@ from sit_keras.config.files import UNFINISHED, written_whole
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
+from sit_keras.models.preset_names import is_name, preset_path
 from sit_keras.models.saved import load_classifier, load_network
 from sit_keras.runs.files import read_json, write_json, write_text
 from sit_keras.runs.folder import folder_name, read_settings
@@ -59,6 +60,7 @@ def export(
     """
     refuse_output(output)
     output = pathlib.Path(output)
+    run = preset_path(run) if is_name(run) else run
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
     servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)

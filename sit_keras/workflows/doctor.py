@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from sit_keras.config.files import make_own_folder
 from sit_keras.config.settings import RunConfig
+from sit_keras.config.shipped import shipped
 from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.pipeline import eval_batches
 from sit_keras.models.backbone import SiTBackbone
@@ -94,6 +95,7 @@ def examine(
         ValueError: if TensorFlow has started, so that its CPU cannot be divided any more.
     """
     yield Finding("versions", ", ".join(f"{name} {v}" for name, v in versions().items()))
+    yield Finding("encoders", f"{', '.join(shipped())}: trained, and part of the package")
     yield from _libraries()
     devices = _two_logical_cpus()
     yield from _gpus(config)

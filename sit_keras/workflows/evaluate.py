@@ -8,7 +8,7 @@ from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import FEATURES, PROTOCOLS, QUICK
 from sit_keras.config.files import make_own_folder
-from sit_keras.config.presets import finetune_config, presets
+from sit_keras.config.presets import finetune_config
 from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig, ViewConfig
 from sit_keras.data.splits import label_indices, possible_fractions
@@ -17,6 +17,7 @@ from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.preset_names import is_name
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import fingerprint, images_fingerprint
 from sit_keras.runs.files import write_json
@@ -250,7 +251,7 @@ def _run_settings(run) -> RunConfig | None:
 
 def _is_name(run) -> bool:
     """Whether an encoder is given by the name of a preset or of a repository, not by a path."""
-    return os.fspath(run) in presets() or "://" in os.fspath(run)
+    return is_name(run) or "://" in os.fspath(run)
 
 
 def _home(run) -> pathlib.Path:

@@ -19,7 +19,7 @@ from sit_keras.evaluation.baselines import compare_with_baselines
 from sit_keras.evaluation.callbacks import NearestNeighbours
 from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.models.backbone import SiTBackbone
-from sit_keras.models.loading import copy_resized
+from sit_keras.models.loading import start_from
 from sit_keras.models.optimizers import build_optimizer
 from sit_keras.models.precision import precision
 from sit_keras.models.saving import save_keras
@@ -67,6 +67,7 @@ def pretrain(
     download: bool = False,
     execution: Execution | None = None,
     callbacks: typing.Sequence[keras.callbacks.Callback] = (),
+    compare: bool = True,
 ) -> dict:
     """Pre-trains an encoder, compares it with its baselines, and writes everything to one folder.
 
@@ -83,6 +84,7 @@ def pretrain(
         execution: Execution, or None for its defaults. A run may go on under another one.
         callbacks: Keras callbacks of the user, called after those of the run, on every worker. One
             that sets `model.stop_training` ends the run after that epoch.
+        compare: bool. Compare the encoder with its baselines where there are labels.
 
     Returns:
         The results, as in `results.json`; on a worker that is not the chief, without the comparison
@@ -131,7 +133,7 @@ def pretrain(
         if is_first:
             save_keras(model.network, run_dir / "network.keras")
             results["losses"] = last_losses(run_dir / "log.csv")
-            results |= _baselines(model, features, data)
+            results |= _baselines(model, features, data) if compare else {}
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             # The last, so that it marks a complete run.
             write_json(run_dir / "results.json", results)
@@ -188,17 +190,6 @@ def _build(config, steps_per_epoch, execution):
     return model
 
 
-def _start_from(path, backbone):
-    """Copies the weights of a saved encoder, which must be the same but for its image size."""
-    try:
-        copy_resized(SiTBackbone.from_preset(path), backbone)
-    except ValueError as error:
-        raise ValueError(
-            f"The initial encoder {path} does not fit this run: {error} Choose its --preset, or "
-            "--set=model.NAME=VALUE."
-        ) from error
-
-
 def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks):
     """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
@@ -206,7 +197,7 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
     agree(strategy, "first step", start_step)
     if start_step == 0 and config.initial_encoder is not None:
         with strategy.scope():
-            _start_from(config.initial_encoder, model.backbone)
+            start_from(config.initial_encoder, model.backbone)
     is_first = is_chief(strategy)
     if is_first:
         forget_later_epochs(run_dir / "log.csv", start_step // steps)

@@ -30,15 +30,19 @@ CALLS = {
     "outliers": ("workflows.outliers", "outliers", {}),
     "convert": ("workflows.convert", "convert", {}),
     "pack": ("workflows.pack", "pack", {}),
+    "benchmark-recipes": ("workflows.benchmark_recipes", "benchmark_recipes",
+                          {"config": {"dataset", "preset", "set"},
+                           "rows": {"compare", "row", "rows"}}),
 }  # fmt: skip
 # Flags for which the command does something before, after or instead of that function.
 BESIDE = {
     "train": {"export", "dry_run", "doctor"},
     "evaluate": {"table", "preset", "recipe", "seeds", "runs_dir", "pretraining"},
     "export": {"tflite", "verify"},
+    "benchmark-recipes": {"list"},
 }
 # Arguments that a command line cannot give.
-ONLY_IN_PYTHON = {"callbacks"}
+ONLY_IN_PYTHON = {"callbacks", "compare"}
 
 
 def flags_of(verb):

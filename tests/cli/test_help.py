@@ -1,6 +1,7 @@
 """`--help` answers at once, without a library and without a line of noise."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -70,7 +71,7 @@ def test_the_help_of_a_command_shows_every_flag_and_its_examples(verb):
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_examples_of_a_command_can_be_typed(verb):
     for typed, meaning in command(verb).examples:
-        command(verb).parse(typed.split())
+        command(verb).parse(shlex.split(typed))
         assert meaning
 
 

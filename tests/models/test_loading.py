@@ -1,6 +1,7 @@
 """Backbones from presets, folders and files: what is loaded, resized and refused."""
 
 import json
+import pathlib
 import shutil
 import sys
 import types
@@ -13,9 +14,11 @@ from golden_case import golden_config, group
 
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.presets import presets, run_config
+from sit_keras.config.shipped import CARD, shipped
 from sit_keras.convert import weight_names
 from sit_keras.models.backbone import SiTBackbone
-from sit_keras.models.loading import copy_resized, copy_weights
+from sit_keras.models.classifier import SiTImageClassifier
+from sit_keras.models.loading import copy_resized, copy_weights, start_from
 
 SMALL = {
     "image_shape": (24, 16, 3), "patch_size": 4, "hidden_dim": 24, "num_layers": 2, "num_heads": 3,
@@ -119,6 +122,59 @@ def test_arguments_that_shape_no_weight_may_differ(saved, backbone, random):
         SiTBackbone.from_preset(saved / "preset", mlp_dim=48)
     with pytest.raises(TypeError, match="unexpected keyword argument 'patchsize'"):
         SiTBackbone.from_preset(saved / "preset", patchsize=48)
+
+
+# --- Encoders that come with the package ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_trained_encoder_comes_with_the_package_and_has_a_card(name, random):
+    encoder = SiTBackbone.from_preset(name)
+    same = SiTBackbone.from_preset(shipped()[name])
+    assert_same(encoder, same, random)
+    card = (shipped()[name] / CARD).read_text()
+    assert f'from_preset("{name}")' in card and "| commit |" in card and "## Licence" in card
+    assert name not in presets()
+    new = SiTBackbone.from_preset(name, load_weights=False)
+    assert (new.get_weights()[0] != encoder.get_weights()[0]).any()
+    assert SiTImageClassifier.from_preset(name, num_classes=3).num_classes == 3
+
+
+def test_all_shipped_encoders_fit_into_a_small_wheel():
+    sizes = [path.stat().st_size for folder in shipped().values() for path in folder.iterdir()]
+    assert sum(sizes) < 9e6
+
+
+def test_a_folder_of_the_name_of_a_preset_is_not_hidden_silently(
+    saved, backbone, random, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("sit_digits", "native32"):
+        shutil.copytree(saved / "preset", name)
+    named = SiTBackbone.from_preset("sit_digits")
+    assert named.hidden_dim == 64
+    assert "sit_digits is taken as the encoder of that name in SiT-Keras, not as the folder " in (
+        capsys.readouterr().out
+    )
+    assert SiTBackbone.from_preset("native32", load_weights=False).hidden_dim == 192
+    assert "which is ./native32." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="without weights: .*That of the folder native32 here is"):
+        SiTBackbone.from_preset("native32")
+    for name in ("sit_digits", "native32"):
+        for place in (f"./{name}", pathlib.Path(name)):
+            assert_same(backbone, SiTBackbone.from_preset(place), random)
+    assert capsys.readouterr().out == ""
+
+
+def test_training_starts_from_a_shipped_encoder_of_its_own_sizes(backbone):
+    new = SiTBackbone.from_preset("sit_digits", load_weights=False)
+    start_from("sit_digits", new)
+    for old, now in zip(
+        SiTBackbone.from_preset("sit_digits").get_weights(), new.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(old, now)
+    with pytest.raises(ValueError, match="initial encoder sit_digits does not fit .*hidden_dim"):
+        start_from("sit_digits", backbone)
 
 
 # --- Other image sizes ----------------------------------------------------------------------------

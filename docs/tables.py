@@ -1,0 +1,124 @@
+"""Makes every table and chart from `results/NAME`, and brings the tables into the pages.
+
+    python -m docs.tables
+
+In README.md and docs/*.md a table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import pathlib
+import re
+
+from docs.made import FILE, RESULTS, ROOT, Made
+from sit_keras.plots import charts
+from sit_keras.runs.files import read_json, write_text
+from sit_keras.runs.log import read_log
+from sit_keras.runs.results import KINDS, accuracy_text
+from sit_keras.workflows import recipe_table, table_files
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"(<!-- table: (?P<name>[^\n]*?) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
+_NUMBERS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
+
+
+def table(folder: pathlib.Path) -> str:
+    """Returns the table of a kept result as Markdown."""
+    if (folder / recipe_table.RECORDS).exists():
+        about = read_json(folder / recipe_table.ABOUT, "what a comparison is about")
+        return recipe_table.markdown(recipe_table.records(folder), about)
+    if (folder / "table.json").exists():
+        return table_files.markdown(json.loads((folder / "table.json").read_text()))
+    return _runs(folder)
+
+
+def _runs(folder) -> str:
+    """Returns the comparison of runs of several seeds with their baselines."""
+    configs = [json.loads(path.read_text()) for path in sorted(folder.glob("seed*/config.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("seed*/results.json"))]
+    how = Made.read(folder)
+    if len(found) < len(configs):
+        return f"{len(configs) - len(found)} of {len(configs)} runs are not finished yet.\n"
+    seeds = ", ".join(f"`{config['seed']}`" for config in configs)
+    heading = f"{_NUMBERS.get(len(configs), f'{len(configs)} seeds')} ({seeds})"
+    lines = [f"| {heading} | linear evaluation | nearest neighbours |", "|---|---|---|"]
+    for kind, name in KINDS.items():
+        name = f"SiT, {configs[0]['epochs']} epochs" if kind == "trained" else name
+        cells = [_accuracies(found, probe, kind) for probe in ("linear", "knn")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    note = (
+        f"`{how.command}`, accuracy on {found[0]['probe_test_images']:,} "
+        f"{found[0]['probe_test_split']} images, {how.hardware}, {how.date}, commit {how.commit}."
+    )
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def _accuracies(found, probe, kind) -> str:
+    """Returns the accuracy of each seed; of a single one with its 95 % interval."""
+    scores = [results[f"{probe}_scores"][kind] for results in found]
+    if len(scores) == 1:
+        return accuracy_text(scores[0]).replace("%", " %")
+    return ", ".join(f"{100 * each['accuracy']:.1f} %" for each in scores)
+
+
+def readme(folder: pathlib.Path) -> str:
+    """Returns the README of a kept result: how it was made, and the table."""
+    pictures = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    shown = "\n".join(f"![{path.stem}]({path.as_posix()})" for path in pictures)
+    return f"# {folder.name}\n\n{Made.read(folder).markdown()}\n{table(folder)}\n{shown}\n"
+
+
+def render(folder: pathlib.Path) -> None:
+    """Writes the charts, `table.md` and `README.md` of a kept result."""
+    for log in folder.glob("seed*/log.csv"):
+        charts.training_curves(read_log(log), log.with_name("curves.png"))
+    if (folder / recipe_table.RECORDS).exists():
+        recipe_table.write(folder)
+    if (folder / "table.json").exists():
+        entries = json.loads((folder / "table.json").read_text())["entries"]
+        charts.table_chart(entries, folder / "chart.png")
+    write_text(folder / "table.md", table(folder))
+    write_text(folder / "README.md", readme(folder))
+
+
+def kept() -> list[pathlib.Path]:
+    """Returns the folders of the results that are quoted."""
+    return sorted(path.parent for path in RESULTS.glob(f"*/{FILE}"))
+
+
+def rewritten(text: str, where: str) -> str:
+    """Returns a page with all its tables as the results say.
+
+    Args:
+        text: str. The page.
+        where: str. Its name, for a message.
+
+    Raises:
+        ValueError: for a table of a result that is not kept, or one without an end.
+    """
+
+    def new(block):
+        folder = RESULTS / block["name"]
+        if not (folder / FILE).is_file():
+            raise ValueError(f"{where} quotes the table of {folder.name}, which is not in results.")
+        return f"{block[1]}{table(folder)}{block[4]}"
+
+    begun, whole = text.count("<!-- table:"), len(_BLOCK.findall(text))
+    nested = any("<!-- table:" in block["old"] for block in _BLOCK.finditer(text))
+    if begun != whole or nested:
+        raise ValueError(f"{where} has a <!-- table: NAME --> without an <!-- end -->.")
+    return _BLOCK.sub(new, text)
+
+
+def main() -> None:
+    for folder in kept():
+        render(folder)
+    for page in PAGES:
+        text = page.read_text()
+        new = rewritten(text, page.name)
+        if new != text:
+            write_text(page, new)
+            print(f"{page.relative_to(ROOT)} is new.")
+
+
+if __name__ == "__main__":
+    main()
