@@ -6,7 +6,7 @@ from sit_keras.cli.flags import Flags, Options
 from sit_keras.cli.run_settings import define_data
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS
-from sit_keras.config.presets import presets, run_config
+from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.recipe_rows import COMPARISONS, Row, chosen, read_row, rows_of
 from sit_keras.config.serialization import assignments, changed
 
@@ -21,7 +21,7 @@ def define(flags: Flags) -> None:
         None,
         f"The settings that the rows change: {', '.join(presets())}.",
         value="NAME",
-        usually="digits for the digits, paper for all other images",
+        usually="that of the same name for the digits, paper for all other images",
     )
     flags.repeated("set", "A setting in which all rows differ from the preset; see RunConfig.")
     define_data(flags)
@@ -86,7 +86,7 @@ def rows(options: Options) -> list[Row]:
 def run(options: Options) -> None:
     if options.budget is not None and options.images is not None:
         raise ValueError("Give --budget or --images, not both.")
-    preset = options.preset or ("digits" if options.dataset == "digits" else "paper")
+    preset = options.preset or usual_preset(options.dataset)
     config = changed(run_config(preset, dataset=options.dataset), assignments(options.set))
     selected, seeds = rows(options), whole_numbers("seeds", options.seeds, 0)
     if options.list:
