@@ -65,6 +65,7 @@ NOWHERE = {
     "outliers": ["nowhere", "--model=nowhere"],
     "convert": ["nowhere.pth", "--output=out"],
     "pack": ["folder:nowhere", "--output=out"],
+    "benchmark-recipes": ["--output=out"],
 }
 
 
@@ -79,7 +80,8 @@ def test_every_command_starts_tensorflow_before_anything_else_does(verb, monkeyp
     def start():
         raise Started
 
-    monkeypatch.setattr(f"sit_keras.cli.{verb}.start_tensorflow", start)
+    module = verb.replace("-", "_")
+    monkeypatch.setattr(f"sit_keras.cli.{module}.start_tensorflow", start)
     loaded = set(sys.modules)
     with pytest.raises(Started):
         main.call(verb, NOWHERE[verb])

@@ -16,7 +16,7 @@ from sit_keras.runs.folder import run_name
 from sit_keras.workflows.tables import plan
 
 SIZES = {field.name for field in dataclasses.fields(NetworkConfig)} - {
-    "drop_path_rate", "layer_norm_epsilon",
+    "drop_path_rate", "layer_norm_epsilon", "stem", "projection_layers", "projection_norm",
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from sit_keras.runs.files import save_json
 NON_DEFAULT = RunConfig(
     dataset="cifar10",
     preset="tiny",
-    model=NetworkConfig(24, 8, 28, 3, 4, 40, 0.2, 1e-5, 17),
+    model=NetworkConfig(24, 8, 28, 3, 4, 40, 0.2, 1e-5, 17, "conv", 3, "layer"),
     views=ViewConfig(
         (0.2, 0.9),
         (0.5, 1.5),
@@ -36,6 +36,7 @@ NON_DEFAULT = RunConfig(
         hue=0.15,
         greyscale_probability=0.35,
         solarize_probability=0.45,
+        turned_every=4,
     ),
     corruption=CorruptionConfig(False, False, 0.1, 0.2, True, align=8),
     preprocessing=PreprocessingConfig(0.9, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.0, 1.0)),
@@ -60,15 +61,27 @@ NON_DEFAULT = RunConfig(
     strict=True,
     value_range=(-1000.0, 400.0),
     seed=9,
+    recipe="modern",
+    weight_decay_end=0.4,
+    rate_scaling="sqrt",
+)
+# Settings that weights which are fixed do not have.
+LEARNED = dataclasses.replace(
+    NON_DEFAULT,
+    weighting="uncertainty",
+    task_weights=None,
+    min_task_weight=0.1,
+    subtract_loss_floor=True,
 )
 
 
 def test_every_field_survives_json(tmp_path):
     for name, value in flat(RunConfig()).items():
-        assert flat(NON_DEFAULT)[name] != value, name
-    save_json(NON_DEFAULT, tmp_path / "config.json")
-    saved = json.loads((tmp_path / "config.json").read_text())
-    assert from_dict(RunConfig, saved) == NON_DEFAULT
+        assert any(flat(config)[name] != value for config in (NON_DEFAULT, LEARNED)), name
+    for config in (NON_DEFAULT, LEARNED):
+        save_json(config, tmp_path / "config.json")
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert from_dict(RunConfig, saved) == config
 
 
 def test_settings_that_were_saved_before_there_was_a_value_range_are_the_same():
@@ -158,7 +171,7 @@ def test_texts_that_are_no_value_of_the_setting_are_refused(texts, complaint):
     ("name", "advice"),
     [
         ("epoch", "did you mean epochs or"),
-        ("weigth_decay", "did you mean weight_decay?"),
+        ("weigth_decay", "did you mean weight_decay or"),
         ("epochs.x", "did you mean epochs?"),
         ("warmup", "did you mean warmup_epochs?"),
         # The name of a setting in a group, without its group or in a wrong one.

@@ -17,6 +17,7 @@ from sit_keras.config.execution import Execution
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.network import NetworkConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.config.recipe_rows import Row
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
 
@@ -222,7 +223,7 @@ WRONG_TYPES = {
 
 
 def configs():
-    """Every dataclass of the package `sit_keras.config`."""
+    """Every dataclass of settings in the package `sit_keras.config`."""
     modules = [
         importlib.import_module(f"sit_keras.config.{module.name}")
         for module in pkgutil.iter_modules(sit_keras.config.__path__)
@@ -233,7 +234,7 @@ def configs():
         for each in vars(module).values()
         if inspect.isclass(each) and dataclasses.is_dataclass(each)
     }
-    return sorted(found, key=lambda config: config.__name__)
+    return sorted(found - {Row}, key=lambda config: config.__name__)
 
 
 def wrong_types():
