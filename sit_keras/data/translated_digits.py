@@ -6,7 +6,7 @@ Shapes: N images.
 import numpy as np
 
 CANVAS = 28
-SMALLEST, LARGEST = 8, 20
+SMALLEST, LARGEST = 12, 20
 _SEED = 0
 _SIDE, _WHITE = 8, 16  # of scikit-learn's images
 
@@ -31,7 +31,7 @@ def translate(images: np.ndarray) -> np.ndarray:
 
 
 def draw_squares(count: int) -> np.ndarray:
-    """Draws the squares of the first images: sides of 8 to 20 px, anywhere on the canvas.
+    """Draws the squares of the first images: sides of 12 to 20 px, anywhere on the canvas.
 
     Args:
         count: int. N.

@@ -43,7 +43,7 @@ def test_everybody_has_the_same_pixels(canvases):
     assert canvases.shape == (1797, 28, 28) and canvases.dtype == np.uint8
     assert (
         hashlib.sha256(canvases.tobytes()).hexdigest()
-        == "4b9536cb0657498ab13643ea10523a846fe1cfeeb1b98468f6038650bf940587"
+        == "4f7299115d7723748113f4a08b46ed1c9839e8e0f710a127cd44574c93fb8938"
     )
 
 
@@ -71,14 +71,12 @@ def test_a_digit_is_enlarged_as_by_a_slow_transcription_and_by_pillow(levels, ca
         if side not in sides:  # one of each size
             np.testing.assert_array_equal(found, slow_enlargement(image, side))
             sides.add(side)
-        if side == 8:
-            np.testing.assert_array_equal(found, pixels)
-    assert sides == set(range(8, 21))
+    assert sides == set(range(12, 21))
 
 
 def test_sizes_and_places_are_uniform():
     top, left, side = draw_squares(20_000).T
-    np.testing.assert_allclose(np.bincount(side)[8:] / 20_000, 1 / 13, atol=0.008)
+    np.testing.assert_allclose(np.bincount(side)[12:] / 20_000, 1 / 9, atol=0.008)
     for corner in (top, left):
         counts = np.bincount(corner[side == 20], minlength=9)
         np.testing.assert_allclose(counts / counts.sum(), 1 / 9, atol=0.03)
@@ -113,4 +111,4 @@ def test_an_image_of_a_split_is_the_digit_of_the_other_set_in_its_place(levels, 
             number = place[theirs[..., 0].tobytes()]
             np.testing.assert_array_equal(ours[..., 0], canvases[number])
     corners = draw_squares(1797)[:, :2]
-    assert len(np.unique(corners, axis=0)) > 300
+    assert len(np.unique(corners, axis=0)) > 200
