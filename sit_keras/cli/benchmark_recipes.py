@@ -8,6 +8,7 @@ from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.choices import DATASETS
 from sit_keras.config.presets import presets, run_config, usual_preset
 from sit_keras.config.recipe_rows import COMPARISONS, Row, chosen, read_row, rows_of
+from sit_keras.config.recipes import RECIPES
 from sit_keras.config.serialization import assignments, changed
 
 BUDGET = 500.0
@@ -77,8 +78,6 @@ def rows(options: Options) -> list[Row]:
     Raises:
         ValueError: for a row that does not exist or cannot be read.
     """
-    from sit_keras.config.recipes import RECIPES
-
     given = [read_row(text, RECIPES) for text in options.row]
     return chosen(given or rows_of(options.compare, RECIPES), options.rows)
 

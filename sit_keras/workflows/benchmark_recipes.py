@@ -5,7 +5,6 @@ import os
 import time
 import typing
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +27,7 @@ from sit_keras.runs.folder import folder_name
 from sit_keras.runs.shown_names import shown_settings
 from sit_keras.workflows import recipe_table
 from sit_keras.workflows.labelled_images import labelled_images
+from sit_keras.workflows.own_process import in_own_process
 from sit_keras.workflows.pretrain import pretrain
 from sit_keras.workflows.recipe_budget import CLOCK, StepClock, measure_step, scheduled
 
@@ -52,7 +52,8 @@ def benchmark_recipes(
 
     A call that was interrupted can be repeated: what is finished stays, and the last run goes on.
     Other rows and seeds are added to the table of the same folder. A row that fails is named with
-    the reason, and the others go on.
+    the reason, and the others go on. Each run is a process of its own, so a script that calls this
+    needs `if __name__ == "__main__":`.
 
     Args:
         config: RunConfig that the rows change.
@@ -101,22 +102,30 @@ def benchmark_recipes(
         progress = _Progress(len(runs))
         for row, seed in runs:
             progress.show(f"{row.name}, seed {seed}")
+            run = output, config, row, seed, budget, images, bank, queries, data_dir, download
+            record = {"row": row.name, "seed": seed, "changes": row.changes}
             try:
-                run_dir = output / "runs" / folder_name(f"{row.name}-seed{seed}")
-                run = changed(config, {**row.changes, "seed": seed})
-                record = _train(run, run_dir, row, budget, images, output, data_dir, download)
-                record |= _judge_run(run_dir, bank, queries)
-            except (ValueError, ArithmeticError, tf.errors.ResourceExhaustedError) as error:
-                record = {"error": " ".join(str(error).split())}
-            record = {"row": row.name, "seed": seed, "changes": row.changes} | record
+                record |= in_own_process(_run, *run)
+            except ChildProcessError as error:
+                record |= {"error": str(error)}
             recipe_table.add(output, record)
             print(recipe_table.line(record), flush=True)
-            keras.utils.clear_session()
         for name in BASELINES:
             recipe_table.add(output, _baseline(name, config, output, bank, queries))
         recipe_table.write(output)
     print(f"\n{(output / 'table.md').read_text()}\nTable, records and chart: {output}")
     return recipe_table.records(output)
+
+
+def _run(output, config, row, seed, budget, images, bank, queries, data_dir, download) -> dict:
+    """Trains and judges a run, and returns what to record; of one that fails, the reason."""
+    try:
+        run_dir = output / "runs" / folder_name(f"{row.name}-seed{seed}")
+        run = changed(config, {**row.changes, "seed": seed})
+        record = _train(run, run_dir, row, budget, images, output, data_dir, download)
+        return record | _judge_run(run_dir, bank, queries)
+    except (ValueError, ArithmeticError, tf.errors.ResourceExhaustedError) as error:
+        return {"error": " ".join(str(error).split())}
 
 
 def _train(run, run_dir, row, budget, images, output, data_dir, download) -> dict:

@@ -1,9 +1,7 @@
 """Recipes are compared at an equal budget, failures are named, and finished work is kept."""
 
 import json
-import sys
 import time
-import types
 
 import numpy as np
 import pytest
@@ -95,10 +93,8 @@ def test_a_budget_that_cannot_be_meant_is_refused(given, message, tmp_path):
 @pytest.fixture
 def recipes(monkeypatch):
     """Recipes of two options, whatever those of the package are."""
-    stand_in = types.SimpleNamespace(
-        RECIPES={"paper": {}, "modern": {"temperature": 0.2, "clip_norm": 1.0}}
-    )
-    monkeypatch.setitem(sys.modules, "sit_keras.config.recipes", stand_in)
+    own = {"paper": {}, "modern": {"temperature": 0.2, "clip_norm": 1.0}}
+    monkeypatch.setattr("sit_keras.cli.benchmark_recipes.RECIPES", own)
 
 
 def test_the_rows_are_listed_with_what_they_change(recipes, capsys):
