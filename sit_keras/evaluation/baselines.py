@@ -6,6 +6,7 @@ import numpy as np
 
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
+from sit_keras.evaluation.diagnostics import token_spread
 from sit_keras.evaluation.features import (
     Features,
     FrozenFeatures,
@@ -15,7 +16,7 @@ from sit_keras.evaluation.features import (
 )
 from sit_keras.evaluation.knn import knn_predictions
 from sit_keras.evaluation.linear import fit_heads
-from sit_keras.evaluation.scores import largest_class_scores, score
+from sit_keras.evaluation.scores import gain, largest_class_scores, score
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.seeding import seeded
@@ -46,7 +47,9 @@ def compare_with_baselines(
     Returns:
         A dict of `probe_train_images`, `probe_test_images` and `num_classes`; of `linear_accuracy`
         and `knn_accuracy`, each a dict from `trained`, `untrained` and `pixels` to a share in
-        [0, 1]; of `linear_scores` and `knn_scores`, the same with what `score` returns; and
+        [0, 1]; of `linear_scores` and `knn_scores`, the same with what `score` returns; `gains`, by
+        `linear` and `knn` a dict of what `gain` returns over `untrained` and over `pixels`;
+        `token_spread`, of `trained` and `untrained` that of each token on the test images; and
         `largest_class`, see `largest_class_scores`. Empty where all training images are of one
         class, which leaves nothing to classify.
     """
@@ -70,10 +73,18 @@ def compare_with_baselines(
 
     banks, queries_of = by_kind(train), by_kind(test)
     num_classes = len(train.class_names)
-    linear, knn = {}, {}
+    predicted = {"linear": {}, "knn": {}}
     for kind in KINDS:
-        by_heads, by_votes = probe(banks[kind], labels, queries_of[kind], num_classes, seed)
-        linear[kind], knn[kind] = score(by_heads, test_labels), score(by_votes, test_labels)
+        both = probe(banks[kind], labels, queries_of[kind], num_classes, seed)
+        predicted["linear"][kind], predicted["knn"][kind] = both
+    linear, knn = (
+        {kind: score(classes, test_labels) for kind, classes in by_kind.items()}
+        for by_kind in predicted.values()
+    )
+    gains = {
+        judge: {kind: gain(found["trained"], found[kind], test_labels) for kind in KINDS[1:]}
+        for judge, found in predicted.items()
+    }
     return {
         "probe_train_images": len(train),
         "probe_test_images": len(test),
@@ -82,6 +93,8 @@ def compare_with_baselines(
         "knn_accuracy": {kind: scores["accuracy"] for kind, scores in knn.items()},
         "linear_scores": linear,
         "knn_scores": knn,
+        "gains": gains,
+        "token_spread": {kind: token_spread(queries_of[kind]) for kind in KINDS[:2]},
         "largest_class": largest_class_scores(train, test),
     }
 

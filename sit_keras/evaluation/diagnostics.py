@@ -5,7 +5,51 @@ Shapes: N images, E features.
 
 import numpy as np
 
-from sit_keras.evaluation.features import unit
+from sit_keras.evaluation.features import Features, unit
+
+# What each measure ranges over, and which end is better.
+MEASURES = {
+    "spread": "0 to 1, higher is better",
+    "effective_rank": "from 1, higher is better",
+    "alignment": "0 to 4, lower is better",
+    "uniformity": "-4 to 0, lower is better",
+}
+
+
+def measures(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Returns all of `MEASURES` by their names.
+
+    Args:
+        features: (N, E) float32.
+        first, second: (M, E) float32. Of two views of each of M images.
+    """
+    return {
+        "spread": spread(features),
+        "effective_rank": effective_rank(features),
+        "alignment": alignment(first, second),
+        "uniformity": uniformity(features),
+    }
+
+
+def measure_text(name: str, values: dict) -> str:
+    """Returns what a measure is, how it is read, and what the untrained network has.
+
+    Args:
+        name: str. One of `MEASURES`.
+        values: as of `representation_diagnostics`, perhaps of a version without `untrained`.
+    """
+    text = f"{name.replace('_', ' ')} ({MEASURES[name]}"
+    untrained = values.get("untrained", {}).get(name)
+    return f"{text})" if untrained is None else f"{text}; untrained {untrained:.3f})"
+
+
+def token_spread(features: Features) -> dict[str, float]:
+    """Returns the `spread` of each of several features, by their names.
+
+    Args:
+        features: by the name of the feature, (N, E) float32.
+    """
+    return {name: spread(values) for name, values in features.items()}
 
 
 def spread(features: np.ndarray) -> float:

@@ -34,6 +34,7 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.loading import copy_weights
 from sit_keras.models.saving import save_keras
+from sit_keras.models.seeding import seeded
 from sit_keras.plots import charts
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
 
@@ -233,23 +234,28 @@ def representation_diagnostics(
         kind: str. One of `FEATURES`.
 
     Returns:
-        `features`, their kind, the number of `images`, and `spread`, `effective_rank`, `alignment`
-        and `uniformity`, see `sit_keras.evaluation.diagnostics`.
+        `features`, their kind, the number of `images`, `spread`, `effective_rank`, `alignment` and
+        `uniformity`, see `sit_keras.evaluation.diagnostics`, and `untrained`, a dict of the same
+        four of this network with new weights.
     """
     sample = frozen.test.subset(MAX_DIAGNOSED, frozen.seed)
-    if len(sample) == len(frozen.test):
-        features = select_features(frozen.test_features, kind)
-    else:
-        features = select_features(frozen.features.of(sample), kind)
+    with seeded(frozen.seed):
+        untrained = FrozenFeatures(frozen.encoder.clone())
+    is_whole = len(sample) == len(frozen.test)
+    of_sample = frozen.test_features if is_whole else frozen.features.of(sample)
     batch = min(256, len(sample))
     views = step_views(sample, two_views, batch, 0, len(sample) // batch, shuffle=False)
     # Both views of an image follow each other.
     views = views.map(lambda x: tf.reshape(x["clean"], (-1, *frozen.encoder.image_shape)))
-    of_views = select_features(frozen.features(views), kind)
-    first, second = of_views[::2], of_views[1::2]
+    of_views = frozen.features.beside([untrained], views)
+    both = [select_features(x, kind) for x in (of_sample, untrained.of(sample))]
+    measures, of_untrained = (
+        diagnostics.measures(x, pairs[::2], pairs[1::2])
+        for x, pairs in zip(both, (select_features(x, kind) for x in of_views), strict=True)
+    )
     make_own_folder(output)
     charts.feature_map(
-        feature_plane(unit(features), frozen.seed),
+        feature_plane(unit(both[0]), frozen.seed),
         sample.class_labels(),
         sample.class_names,
         output / "map.png",
@@ -257,8 +263,6 @@ def representation_diagnostics(
     return {
         "features": kind,
         "images": len(sample),
-        "spread": diagnostics.spread(features),
-        "effective_rank": diagnostics.effective_rank(features),
-        "alignment": diagnostics.alignment(first, second),
-        "uniformity": diagnostics.uniformity(features),
+        **measures,
+        "untrained": of_untrained,
     }

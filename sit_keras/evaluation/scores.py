@@ -78,6 +78,38 @@ def _resample(right, wrong, seed):
     return accuracies, recalls.mean(axis=1)
 
 
+def gain(predicted: np.ndarray, other: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
+    """Compares two classifiers on the same test images, so that what is hard for both cancels.
+
+    Args:
+        predicted, other: (N,) int. What each of them predicts.
+        labels: (N,) int, N >= 1.
+        seed: int. Of the resamples.
+
+    Returns:
+        A dict of differences, the first less the other: `accuracy` and `balanced_accuracy`, shares
+        in [-1, 1], and `accuracy_interval` and `balanced_accuracy_interval`, the ends of the paired
+        95 % percentile intervals.
+    """
+    difference = (predicted == labels).astype(int) - (other == labels)  # (N,) -1, 0 or 1
+    present, classes = np.unique(labels, return_inverse=True)
+    outcomes = np.stack(
+        [np.bincount(classes[difference == i], minlength=len(present)) for i in (-1, 0, 1)], axis=1
+    )  # (P, 3) images
+    of_class = outcomes.sum(axis=1)
+    # Each class is resampled by itself, as in `_resample`.
+    drawn = np.random.default_rng(seed).multinomial(
+        of_class, outcomes / of_class[:, None], (RESAMPLES, len(present))
+    )
+    means = ((drawn[..., 2] - drawn[..., 0]) / of_class).mean(axis=1)
+    return {
+        "accuracy": float(difference.mean()),
+        "accuracy_interval": list(mean_interval(difference, seed)),
+        "balanced_accuracy": float(np.mean((outcomes[:, 2] - outcomes[:, 0]) / of_class)),
+        "balanced_accuracy_interval": np.percentile(means, PERCENTILES).tolist(),
+    }
+
+
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Returns the 95 % percentile interval of a mean over test images, which are resampled.
 

@@ -63,6 +63,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
             "A Vision Transformer pre-trained without labels by SiT "
             "([Atito et al. 2021](https://arxiv.org/abs/2104.03602)). It learned "
             f"{'; '.join(_LEARNED[task] for task in config.tasks)}.\n",
+            *_answer(results),
             _table(("", ""), facts.items()),
             "## What `encoder.keras` takes and gives\n",
             f"It takes RGB images of {side} x {side} px, normalised. For each image it gives a "
@@ -75,6 +76,11 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
             *_limits(config),
         ]
     )
+
+
+def _answer(results):
+    """The answer of the run in sentences, whose names of classes are no markup."""
+    return [*map(markdown_text, results["answer"]), ""] if "answer" in results else []
 
 
 def _accuracy(results):

@@ -30,6 +30,7 @@ class Parts:
         tasks: the tasks that it was trained for; the heads of the others have not learned anything.
         classifier: SiTImageClassifier on the same encoder, or None.
         source: what is known of the run.
+        heads: how good the pretext heads are, as of `measured_heads`; empty if it is not known.
     """
 
     encoder: SiTBackbone
@@ -37,6 +38,7 @@ class Parts:
     tasks: tuple[str, ...]
     classifier: SiTImageClassifier | None
     source: dict
+    heads: dict = dataclasses.field(default_factory=dict)
 
     @property
     def head(self) -> ClassifierHead | None:
@@ -136,6 +138,7 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
         "model": json.loads(json.dumps(parts.encoder.get_config())),
         "weights": "float16" if half else "float32",
         "class_names": list(class_names(parts.head)) if parts.head else [],
+        "heads": parts.heads,
         "preprocessing": {
             "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
             "orientation not applied",

@@ -23,7 +23,10 @@ from sit_keras.models.preset_names import is_name, preset_path
 from sit_keras.models.saved import load_classifier, load_network
 from sit_keras.runs.files import read_json, write_json, write_text
 from sit_keras.runs.folder import folder_name, read_settings
+from sit_keras.runs.log import last_losses
 from sit_keras.runs.model_card import CARD, export_card
+from sit_keras.runs.results import finished_results
+from sit_keras.runs.task_reports import measured_heads
 from sit_keras.serving import verify
 from sit_keras.serving.contract import Parts, class_names, contract, examples
 from sit_keras.serving.servable import Servable
@@ -184,7 +187,16 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     source = {"run": str(run), "classifier": found and str(found)}
     if config is not None:
         source |= {"preset": config.preset, "dataset": config.dataset, "seed": config.seed}
-    return Parts(encoder, pretext, tasks, model, source)
+    heads = _heads(folder, config) if config is not None and pretext is not None else {}
+    return Parts(encoder, pretext, tasks, model, source, heads)
+
+
+def _heads(folder, config) -> dict:
+    """How good the pretext heads are, by the log of their run; empty where there is none."""
+    log = folder / "log.csv"
+    if not log.is_file():
+        return {}
+    return measured_heads(config, finished_results(folder) or {}, last_losses(log))
 
 
 def _load_classifier(encoder, run, folder, config, asked):

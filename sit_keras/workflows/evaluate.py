@@ -13,6 +13,7 @@ from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig, ViewConfig
 from sit_keras.data.splits import label_indices, possible_fractions
 from sit_keras.evaluation import protocols
+from sit_keras.evaluation.diagnostics import MEASURES, measure_text
 from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models import loading
@@ -160,8 +161,8 @@ def evaluate(
         two_views = TwoViews(height, views, preprocessing=encoder.preprocessing, seed=seed)
         values = protocols.representation_diagnostics(frozen, two_views, output, features)
         record("diagnostics", values)
-        for name in ("spread", "effective_rank", "alignment", "uniformity"):
-            print(f"{name.replace('_', ' '):<32}{values[name]:>7.3f}", flush=True)
+        for name in MEASURES:
+            print(f"{measure_text(name, values):<64}{values[name]:>8.3f}", flush=True)
     if "augmented" in protocol:
         heads = finetune(encoder, train, test, training_settings(frozen=True), output / "augmented")
         record("augmented", heads)

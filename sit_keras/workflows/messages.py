@@ -4,6 +4,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import textwrap
 
 import tensorflow as tf
 
@@ -11,6 +12,8 @@ from sit_keras.config.settings import RunConfig
 from sit_keras.data.sources import survey_source
 from sit_keras.evaluation.baselines import baselines_table
 from sit_keras.runs.data import RunData, steps_per_epoch
+
+WIDTH = 100  # columns of a text
 
 
 def describe(config: RunConfig, data_dir: str | None = None, download: bool = False) -> dict:
@@ -82,6 +85,9 @@ def summary(results: dict, run_dir: str | os.PathLike) -> str:
     run_dir = pathlib.Path(run_dir)
     quoted = shlex.quote(str(run_dir))
     lines = ["", baselines_table(results), ""] if "linear_accuracy" in results else [""]
+    answer = results.get("answer", ())
+    lines += [textwrap.fill(each, WIDTH, break_on_hyphens=False) for each in answer]
+    lines += [""] if answer else []
     return "\n".join(
         [
             *lines,

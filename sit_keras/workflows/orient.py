@@ -8,6 +8,7 @@ from PIL import Image
 
 from sit_keras.config.files import written_whole
 from sit_keras.data.reading import read_image
+from sit_keras.serving.head_quality import check_head
 from sit_keras.serving.local import ask
 
 
@@ -33,12 +34,14 @@ def orient(
         `confidence`, surest first.
 
     Raises:
-        ValueError: if there is no image or no such model, or copies would lie among the originals.
+        ValueError: if there is no image or no such model, its rotation head only guesses, or copies
+            would lie among the originals.
     """
     folder = pathlib.Path(folder).expanduser()
     if write is not None:
         write = pathlib.Path(write).expanduser()
         _refuse_the_originals(folder.resolve(), write.resolve())
+    check_head(model, "predict_rotation")
     found = []
     for answer in ask(model, "predict_rotation", folder, value_range=value_range):
         turn, sure = (

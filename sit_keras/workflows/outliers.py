@@ -4,6 +4,7 @@ import os
 import pathlib
 
 from sit_keras.plots.image_grids import outlier_sheet
+from sit_keras.serving.head_quality import check_head
 from sit_keras.serving.local import ask
 
 SHOWN = 12
@@ -28,8 +29,10 @@ def outliers(
         pixels; the largest first.
 
     Raises:
-        ValueError: if there is no image or no such model.
+        ValueError: if there is no image or no such model, or it restores images no better than a
+            picture of one colour.
     """
+    check_head(model, "reconstruct")
     ranking, worst = [], []
     for answer in ask(model, "reconstruct", folder, value_range=value_range):
         error = float(answer.outputs["reconstruction_error"])

@@ -15,7 +15,6 @@ from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
-from sit_keras.evaluation.baselines import compare_with_baselines
 from sit_keras.evaluation.callbacks import NearestNeighbours
 from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.models.backbone import SiTBackbone
@@ -25,11 +24,12 @@ from sit_keras.models.precision import precision
 from sit_keras.models.saving import save_keras
 from sit_keras.models.seeding import seeded
 from sit_keras.models.weighting import run_weighting
+from sit_keras.runs.answer import answer
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
 from sit_keras.runs.folder import refuse_another_run, write_settings
 from sit_keras.runs.image_record import ImageRecord, settle_images
-from sit_keras.runs.log import forget_later_epochs, last_losses
+from sit_keras.runs.log import forget_later_epochs, last_losses, read_log
 from sit_keras.runs.model_card import CARD, run_card
 from sit_keras.runs.results import finished_results
 from sit_keras.runs.tensorboard import BoardLog
@@ -54,6 +54,7 @@ from sit_keras.training.strategy import (
     make_strategy,
     worker_loss_explained,
 )
+from sit_keras.workflows.last_measures import last_measures
 from sit_keras.workflows.messages import announce
 
 # The results that every worker returns, not the chief alone.
@@ -133,7 +134,9 @@ def pretrain(
         if is_first:
             save_keras(model.network, run_dir / "network.keras")
             results["losses"] = last_losses(run_dir / "log.csv")
-            results |= _baselines(model, features, data) if compare else {}
+            if compare:
+                results |= last_measures(model, features, data)
+                results["answer"] = answer(config, results, read_log(run_dir / "log.csv"))
             write_text(run_dir / CARD, run_card(config, results, len(data.train)))
             # The last, so that it marks a complete run.
             write_json(run_dir / "results.json", results)
@@ -272,16 +275,3 @@ def _legs(start_step, steps_per_epoch, epochs):
     boundary = -(-start_step // steps_per_epoch) * steps_per_epoch
     end = steps_per_epoch * epochs
     return [(a, b) for a, b in ((start_step, boundary), (boundary, end)) if a < b]
-
-
-def _baselines(model, features, data):
-    """Compares the encoder with its baselines where there are labels."""
-    test = data.held_out if data.test is None else data.test
-    bank, queries = data.probe_images(test)
-    if not len(bank) or not len(queries):
-        return {}
-    config = data.config
-    found = compare_with_baselines(model.backbone, bank, queries, config.seed, features)
-    labelled = len(data.train.labelled()) + len(data.held_out.labelled())
-    split = "held out" if data.test is None else "test"
-    return {"probe_test_split": split, "labelled_images": labelled, **found}

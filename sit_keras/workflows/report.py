@@ -9,7 +9,9 @@ import typing
 from sit_keras.config.presets import run_config
 from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
+from sit_keras.evaluation.diagnostics import MEASURES, measure_text
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.runs.answer import answer
 from sit_keras.runs.cached_step import fingerprint
 from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.folder import read_settings
@@ -85,6 +87,7 @@ def write_report(run: str | os.PathLike, pictures: typing.Sequence[Picture]) -> 
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(_summary(config, run))}</p>",
+        *_answer(config, results, run),
         *_baselines(results),
         *_evaluations(run),
         "<h2>Pictures</h2>",
@@ -105,6 +108,14 @@ def _summary(config, run):
     epochs = len(read_log(run / "log.csv")["epoch"])
     done = f"{epochs} of {config.epochs} epochs by {', '.join(config.tasks)}"
     return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
+
+
+def _answer(config, results, run):
+    """Returns what a finished run amounts to; a run of an earlier version has no sentences yet."""
+    if not results:
+        return []
+    sentences = results.get("answer") or answer(config, results, read_log(run / "log.csv"))
+    return ["<h2>In short</h2>", *(f"<p>{html.escape(each)}</p>" for each in sentences)]
 
 
 def _baselines(results):
@@ -167,9 +178,10 @@ def _evaluation_rows(results):
         for how, name in (("finetuned", "fine-tuned"), ("linear", "then linear on all")):
             scores = values.get(f"{how}_scores", {"accuracy": values[how]})
             yield row(f"{float(share):.0%} of the labels, {name}", scores)
-    for name, value in results.get("diagnostics", {}).items():
-        if isinstance(value, float):
-            yield name.replace("_", " "), f"{value:.3f}", "", ""
+    measured = results.get("diagnostics", {})
+    for name in MEASURES:
+        if name in measured:
+            yield measure_text(name, measured), f"{measured[name]:.3f}", "", ""
 
 
 def _sheets(folder):

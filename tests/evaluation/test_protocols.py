@@ -28,6 +28,7 @@ from sit_keras.evaluation.finetune import finetune
 from sit_keras.evaluation.linear import fit_heads
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.runs.findings import COLLAPSED_SPREAD
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,13 @@ def test_diagnostics_measure_the_test_images_and_draw_a_map(source, tmp_path):
     views = two_views(test.items, 0)["clean"]
     first, second = (features([views[:, i]])["patch_tokens"] for i in (0, 1))
     assert results["alignment"] == pytest.approx(diagnostics.alignment(first, second), rel=1e-4)
+    # The encoder is not trained either, and other weights give other numbers of the same kind.
+    untrained = results["untrained"]
+    assert set(untrained) == set(diagnostics.MEASURES)
+    assert untrained["spread"] != results["spread"] and 0 < untrained["spread"] < 1.2
+    text = diagnostics.measure_text("alignment", results)
+    assert text == f"alignment (0 to 4, lower is better; untrained {untrained['alignment']:.3f})"
+    assert diagnostics.measure_text("spread", {}) == "spread (0 to 1, higher is better)"
     assert Image.open(tmp_path / "map.png").width > 300
 
 
@@ -187,6 +195,15 @@ def test_an_encoder_is_compared_with_an_untrained_one_and_with_pixels(source):
     assert linear["pixels"] > 0.9
     assert linear["trained"] < 0.15 < linear["untrained"] - 0.3
     assert results["knn_accuracy"]["trained"] < 0.15 < results["knn_accuracy"]["untrained"] - 0.3
+    for judge in ("linear", "knn"):
+        gains = results["gains"][judge]
+        assert gains["pixels"]["accuracy"] == pytest.approx(
+            results[f"{judge}_accuracy"]["trained"] - results[f"{judge}_accuracy"]["pixels"]
+        )
+        assert gains["untrained"]["accuracy_interval"][1] < 0
+    spreads = results["token_spread"]
+    assert spreads["trained"]["rotation_token"] < COLLAPSED_SPREAD
+    assert spreads["untrained"]["rotation_token"] > COLLAPSED_SPREAD
     again = baselines.compare_with_baselines(encoder, train, source.test, seed=0)
     assert again == results  # the untrained weights follow from the seed
     table = baselines.baselines_table({"probe_test_split": "test", **results})

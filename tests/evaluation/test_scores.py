@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from sit_keras.data.images import ImageSet
-from sit_keras.evaluation.scores import largest_class_scores, score, scores
+from sit_keras.evaluation.scores import gain, largest_class_scores, score, scores
 
 
 def image_set(labels, names):
@@ -67,6 +67,48 @@ def test_the_intervals_follow_from_the_seed():
     predicted = np.where(np.arange(50) < 30, labels, 0)
     assert score(predicted, labels, 1) == score(predicted, labels, 1)
     assert score(predicted, labels, 1) != score(predicted, labels, 2)
+
+
+def test_the_gain_over_another_classifier_is_paired():
+    """Both are wrong on the same half: nothing differs, however few images there are."""
+    labels = np.arange(40) % 4
+    same = np.where(np.arange(40) < 20, labels, (labels + 1) % 4)
+    nothing = gain(same, same, labels)
+    assert nothing["accuracy"] == nothing["balanced_accuracy"] == 0
+    assert nothing["accuracy_interval"] == nothing["balanced_accuracy_interval"] == [0.0, 0.0]
+    better = gain(labels, same, labels)
+    assert better["accuracy"] == better["balanced_accuracy"] == 0.5
+    assert gain(same, labels, labels)["accuracy"] == -0.5
+
+
+def test_a_gain_in_a_rare_class_counts_as_much_in_the_balanced_accuracy():
+    """Of 90, 6 and 4 images the first all, 3 and 2 are right against the first ones alone."""
+    labels = np.repeat([0, 1, 2], [90, 6, 4])
+    half = np.where((np.arange(100) % 2 == 0) | (labels == 0), labels, 0)
+    found = gain(half, np.zeros(100, int), labels)
+    assert found["accuracy"] == pytest.approx(0.05)
+    assert found["balanced_accuracy"] == pytest.approx((0 + 1 / 2 + 1 / 2) / 3)
+
+
+def test_the_intervals_of_a_gain_equal_those_of_resampled_images(random):
+    labels = random.choice(3, 300, p=(0.7, 0.2, 0.1))
+    one, other = (
+        np.where(random.random(300) < share, labels, (labels + 1) % 3) for share in (0.8, 0.6)
+    )
+    found = gain(one, other, labels)
+    assert found["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, one) - balanced_accuracy_score(labels, other)
+    )
+    difference = (one == labels).astype(float) - (other == labels)
+    drawn = difference[random.integers(0, 300, (4_000, 300))].mean(axis=1)
+    expected = np.percentile(drawn, (2.5, 97.5))
+    np.testing.assert_allclose(found["accuracy_interval"], expected, atol=0.01)
+    each = [
+        random.choice(difference[labels == i], (4_000, np.sum(labels == i))).mean(axis=1)
+        for i in range(3)
+    ]
+    expected = np.percentile(np.mean(each, axis=0), (2.5, 97.5))
+    np.testing.assert_allclose(found["balanced_accuracy_interval"], expected, atol=0.02)
 
 
 def test_a_single_test_image_has_scores():
