@@ -13,8 +13,9 @@ from sit_keras.config.settings import RunConfig
 
 # A token has collapsed if its spread is below this: two images then have a cosine of 0.999.
 COLLAPSED_SPREAD = 0.03
-# A learned weight has been driven to nothing if its task has less of the gradient at the encoder.
-LEAST_GRADIENT_SHARE = 0.02
+# A learned weight has been driven to nothing if it is below this, which is about half of what it
+# starts from, and its task has less than this share of the gradient at the encoder.
+LEAST_WEIGHT, LEAST_GRADIENT_SHARE = 0.2, 0.02
 # A task is overfitted if its held-out loss ends so far above its lowest value, as a share of it,
 # while the training loss fell by this share.
 OVERFIT_RISE, OVERFIT_FALL = 0.05, 0.02
@@ -94,13 +95,13 @@ def _vanished_weights(config, log) -> list[Finding]:
         return []
     found = []
     for task in config.tasks:
-        shares = log.get(f"share_{task}", np.array([math.nan]))
-        shares = shares[~np.isnan(shares)]
-        if len(shares) and shares[-1] < LEAST_GRADIENT_SHARE:
+        weight, share = (_last(log, f"{name}_{task}") for name in ("weight", "share"))
+        if weight < LEAST_WEIGHT and share < LEAST_GRADIENT_SHARE:
             found.append(
                 Finding(
-                    f"The learned weight of the {task} task was driven to nothing: it has "
-                    f"{percent(shares[-1])} of the gradient at the encoder.",
+                    f"The learned weight of the {task} task was driven to nothing: it is "
+                    f"{weight:.2g}, and the task has {percent(share)} of the gradient at the "
+                    "encoder.",
                     (MORE_WEIGHT,),
                 )
             )
@@ -190,6 +191,12 @@ def _smoothed(log, name) -> np.ndarray | None:
         return None
     width = max(1, round(WINDOW * len(values)))
     return np.convolve(values, np.full(width, 1 / width), "valid")
+
+
+def _last(log, name) -> float:
+    """The last value of a column that was measured, NaN if there is none."""
+    measured = [value for value in log.get(name, ()) if not math.isnan(value)]
+    return measured[-1] if measured else math.nan
 
 
 def end_of(values: np.ndarray) -> float:

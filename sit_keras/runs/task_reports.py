@@ -19,7 +19,9 @@ from sit_keras.runs.findings import (
 )
 
 ROTATION_CHANCE = 0.25  # four turns
-# The rotation head has learned if it is right on more than this share of held-out views ...
+# Below this share of right answers the rotation head is at chance.
+ROTATION_AT_CHANCE = 0.3
+# It has learned if it is right on more than this share of held-out views ...
 ROTATION_LEARNED = 0.35
 # ... and its answers are to be trusted from here on.
 ROTATION_RELIABLE = 0.6
@@ -89,7 +91,7 @@ def judged_tasks(
 
 
 def _rotation(config, results, log, head) -> str | Finding:
-    by = f"right on {percent(head['accuracy'])} of {head['of']} views, guessing on 25 %"
+    by = f"right on {percent(head['accuracy'])} of {head['of']} views, 25 % by chance"
     if head["accuracy"] > ROTATION_LEARNED:
         return f"rotation ({by})"
     advice = (
@@ -97,7 +99,8 @@ def _rotation(config, results, log, head) -> str | Finding:
         "keep more of an image in each view (--set=views.crop_area=0.3,1)",
         "leave rotation out of --tasks where images have no up and down, as textures have none",
     )
-    return Finding(f"The rotation task has not learned: it is {by}.", advice)
+    how = "not" if head["accuracy"] < ROTATION_AT_CHANCE else "hardly"
+    return Finding(f"The rotation task has {how} learned: it is {by}.", advice)
 
 
 def _contrastive(config, results, log, last) -> str | Finding:
@@ -106,7 +109,7 @@ def _contrastive(config, results, log, last) -> str | Finding:
     accuracy = last.get("contrastive_accuracy", 0.0)
     by = (
         f"the other view of an image is found among {candidates:,} in {percent(accuracy)} of the "
-        f"cases, by guessing in {percent(1 / candidates)}"
+        f"cases, {percent(1 / candidates)} by chance"
     )
     if loss < CONTRASTIVE_AT_CHANCE * chance or accuracy > CONTRASTIVE_TIMES_CHANCE / candidates:
         return f"contrastive ({by})"
@@ -115,7 +118,7 @@ def _contrastive(config, results, log, last) -> str | Finding:
         weight = f" Its learned weight is {last['weight_contrastive']:.2f}."
         advice = (MORE_WEIGHT, *advice)
     sentence = (
-        f"The contrastive task has not learned: its loss is {loss:.2f}, and guessing has "
+        f"The contrastive task has not learned: its loss is {loss:.2f}, that of guessing is "
         f"log({candidates:,}) = {chance:.2f}; {by}.{weight}"
     )
     return Finding(sentence, advice or step_advice(config, results, log))

@@ -42,10 +42,10 @@ def _rotation(version, heads) -> str:
     head = heads["rotation"]
     measured = (
         f"The rotation head of {version} was right on {percent(head['accuracy'])} of {head['of']} "
-        f"views, and guessing is on {percent(head['chance'])}"
+        f"views, and chance is {percent(head['chance'])}"
     )
     if head["accuracy"] <= ROTATION_LEARNED:
-        raise ValueError(f"{measured}: it cannot tell which images stand upright. {_TRAIN_ON}")
+        raise ValueError(f"{measured}: it can hardly tell which images stand upright. {_TRAIN_ON}")
     if head["accuracy"] < ROTATION_RELIABLE:
         return f"{measured}: many of its answers are wrong. Look at each before you use it."
     return f"{measured}."

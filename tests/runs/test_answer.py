@@ -84,8 +84,8 @@ def test_a_run_in_which_all_is_well_gets_two_sentences():
     assert "; and it is better than raw pixels: a linear classifier" in found[0]
     assert "nearest neighbours on 88.4 % against 51.0 %, +37.4 points (+3" in found[0]
     assert "All tasks learned: reconstruction (error" in found[1]
-    assert "rotation (right on 70.9 % of held-out views, guessing on 25 %)" in found[1]
-    assert "among 127 in 29.9 % of the cases, by guessing in 0.8 %" in found[1]
+    assert "rotation (right on 70.9 % of held-out views, 25 % by chance)" in found[1]
+    assert "among 127 in 29.9 % of the cases, 0.8 % by chance" in found[1]
     assert found[1].endswith("nothing points to collapsed features, overfitting or too few steps.")
 
 
@@ -106,12 +106,12 @@ def test_a_rotation_head_at_chance_is_named():
     chance = np.full(EPOCHS, 0.26)
     log = log_of(**flat, rotation_accuracy=chance, val_rotation_accuracy=chance)
     text = text_of(log=log)
-    assert (
-        "The rotation task has not learned: it is right on 26.0 % of held-out views, guess" in text
-    )
+    assert "The rotation task has not learned: it is right on 26.0 % of held-out views, 25" in text
     assert "Learned: reconstruction" in text and "--epochs=80" in text
     assert "--set=views.crop_area=0.3,1" in text
     assert "contrastive task has not" not in text
+    log["val_rotation_accuracy"] = np.full(EPOCHS, 0.34)
+    assert "The rotation task has hardly learned: it is right on 34.0 %" in text_of(log=log)
 
 
 def test_a_starved_contrastive_task_is_named_with_its_weight():
@@ -122,11 +122,16 @@ def test_a_starved_contrastive_task_is_named_with_its_weight():
     )  # fmt: skip
     text = text_of(log=log)
     assert (
-        "The contrastive task has not learned: its loss is 4.83, and guessing has log(127)" in text
+        "The contrastive task has not learned: its loss is 4.83, that of guessing is log(1" in text
     )
     assert "Its learned weight is 0.10." in text
-    assert "weight of the contrastive task was driven to nothing: it has 0.4 % of the grad" in text
+    assert (
+        "weight of the contrastive task was driven to nothing: it is 0.1, and the task has 0.4"
+        in text
+    )
     assert "--set=min_task_weight=0.5" in text and "--recipe=modern" in text
+    strong = log | {"weight_contrastive": np.full(EPOCHS, 0.7)}
+    assert "driven to nothing" not in text_of(log=strong)  # the network gives it no gradient
     fixed = dataclasses.replace(CONFIG, weighting="fixed")
     assert "learned weight" not in text_of(log=log, config=fixed)
 
@@ -232,7 +237,7 @@ def test_a_run_without_a_validation_is_judged_by_its_training():
         f"val_{name}": np.full(EPOCHS, np.nan) for name in (*CONFIG.tasks, "rotation_accuracy")
     }
     text = text_of(log=log_of(**nothing))
-    assert "of training views, guessing" in text and "overfitted" not in text
+    assert "of training views, 25 %" in text and "overfitted" not in text
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4, 5])

@@ -60,6 +60,14 @@ def test_the_card_of_a_run():
     assert "keeps 1 of the short side" in card and "range from 0 to 255" in card
 
 
+def test_the_card_of_a_run_begins_with_its_answer():
+    sentences = ["This encoder is better.", "Always answering <b>a|b</b> is right on 3 %."]
+    card = run_card(run_config("digits"), {**EVALUATED, "answer": sentences}, 1293)
+    places = [card.index(part) for part in ("is better.", "&lt;b&gt;a\\|b", "| Network |")]
+    assert places == sorted(places) and "<b>" not in card
+    assert "is better" not in run_card(run_config("digits"), EVALUATED, 1293)
+
+
 def test_the_code_in_the_card_of_a_run_works(tmp_path, random, monkeypatch):
     card = run_card(run_config("digits"), RESULTS, 40)
     code = card.split("```python\n")[1].split("```")[0]

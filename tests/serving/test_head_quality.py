@@ -72,7 +72,7 @@ def test_the_contract_has_how_good_the_heads_were_at_the_end_of_the_run(run_fold
 @pytest.mark.parametrize("accuracy", [0.2, 0.262, 0.35])
 def test_a_rotation_head_at_chance_turns_no_image(export_with, photos, tmp_path, accuracy):
     version = export_with(rotation=rotation(accuracy))
-    complaint = f"right on {100 * accuracy:.1f} % of held-out views, and guessing is on 25.0 %: it"
+    complaint = f"right on {100 * accuracy:.1f} % of held-out views, and chance is 25.0 %: it can"
     with pytest.raises(ValueError, match=complaint) as error:
         orient(photos, version, write=tmp_path / "upright")
     assert "Train longer" in str(error.value) and not (tmp_path / "upright").exists()

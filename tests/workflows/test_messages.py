@@ -3,7 +3,7 @@ import numpy as np
 from sit_keras.config.presets import run_config
 from sit_keras.data.images import ImageSet
 from sit_keras.runs.data import RunData
-from sit_keras.workflows.messages import announce
+from sit_keras.workflows.messages import announce, summary
 
 
 def announced(capsys, num_held_out=16, **changes):
@@ -31,3 +31,12 @@ def test_too_few_held_out_images_to_validate_on_are_announced(capsys):
     assert "No images are held out" in announced(capsys, num_held_out=0)
     assert "validation" not in announced(capsys, num_held_out=16)
     assert "validation" not in announced(capsys, num_held_out=8, batch_size=8)
+
+
+def test_the_answer_is_printed_before_the_files_and_within_100_columns():
+    sentences = [f"This encoder is better than {'another, or ' * 20}.", "Train (--epochs=80)."]
+    text = summary({"answer": sentences}, "runs/mine")
+    assert " ".join(text.split()).startswith(" ".join(sentences))
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.index("(--epochs=80).") < text.index("Encoder:  runs/mine/encoder.keras")
+    assert summary({}, "runs/mine").startswith("\nEncoder:")

@@ -58,6 +58,11 @@ def test_a_run_writes_its_folder(finished):
     assert results["steps"] == 12
     for kind in ("trained", "untrained", "pixels"):
         assert 0.1 < results["linear_accuracy"][kind] <= 1
+    answer = " ".join(results["answer"])
+    assert answer.startswith("This encoder is ") and "of 360 test images against" in answer
+    assert "It trained for 12 steps, which are too few" in answer
+    assert "(--epochs=250)" in answer  # of four steps: a thousand
+    assert results["answer"][0] in (run_dir / "model_card.md").read_text().replace("\\", "")
 
 
 @pytest.mark.slow
@@ -168,6 +173,8 @@ def test_an_unlabelled_folder(tmp_path, random):
     )
     results = pretrain(config, tmp_path / "run")
     assert "linear_accuracy" not in results and results["losses"]["loss"] != 0
+    assert "untrained was not measured: it takes labelled images" in results["answer"][0]
+    assert set(results["token_spread"]["trained"]) == {"rotation_token", "contrastive_token"}
     assert "knn_accuracy" not in rows(tmp_path / "run")[0]
 
 

@@ -62,6 +62,7 @@ def test_the_report_of_a_run_has_its_baselines_evaluations_pictures_and_settings
     assert title.format("24 x 24") in page and "always the largest class" in page
     assert page.count("<h2>Evaluation") == 2 and "144 held-out images" in page
     assert "Baselines" in page and "linear probe" in page
+    assert "which are too few" in page and "lower is better; untrained" in page
     assert "learning_rate" in page and "epochs" in page
     assert str(run / "report.html") in capsys.readouterr().out
     card = (run / "model_card.md").read_text()
@@ -125,6 +126,21 @@ def test_names_of_folders_are_no_markup_in_the_page_and_name_no_owner(tmp_path):
     assert str(tmp_path) not in page and tmp_path.name not in page
     assert "<img" not in page and "folder:a|b`&lt;img src=x&gt;[x](y)" in page
     assert page.count("&lt;img") >= 4  # the title, the heading, and the two settings
+
+
+def test_the_page_of_a_finished_run_begins_with_its_answer(tmp_path):
+    write_settings(tmp_path, run_config("digits"))
+    (tmp_path / "log.csv").write_text("epoch,rotation_accuracy\n0,0.25\n")
+    assert "In short" not in write_report(tmp_path, []).read_text("utf-8")  # it goes on
+    results = {"steps": 20, "train_seconds": 1, "losses": {}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    page = write_report(tmp_path, []).read_text("utf-8")  # of an earlier version
+    assert "In short" in page and "trained for 20 steps, which are too few" in page
+    results["answer"] = ["Always answering <b> is right on 3 %."]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    page = write_report(tmp_path, []).read_text("utf-8")
+    assert "answering &lt;b&gt; is" in page and "too few" not in page
+    assert page.index("In short") < page.index("<h2>Pictures")
 
 
 @pytest.mark.parametrize("text", ['{"accuracy": 1}', "[]", ""])
