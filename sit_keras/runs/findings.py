@@ -31,7 +31,10 @@ MIN_EPOCHS = 5
 # Epochs are averaged in windows of this share of all.
 WINDOW = 0.1
 
-MORE_WEIGHT = "give that task more weight (--set=min_task_weight=0.5, or --weighting=fixed)"
+MORE_WEIGHT = (
+    "give that task more weight (one of --weighting=fixed, --set=min_task_weight=0.5 and "
+    "--recipe=modern)"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _contrastive(config, results, log, last) -> str | Finding:
     weight, advice = "", other_recipe(config)
     if config.weighting == "uncertainty" and "weight_contrastive" in last:
         weight = f" Its learned weight is {last['weight_contrastive']:.2f}."
-        advice = (MORE_WEIGHT, *advice)
+        advice = (MORE_WEIGHT,)
     sentence = (
         f"The contrastive task has not learned: its loss is {loss:.2f}, that of guessing is "
         f"log({candidates:,}) = {chance:.2f}; {by}.{weight}"

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
 from sit_keras.config.presets import run_config
+from sit_keras.config.recipes import RECIPES
+from sit_keras.config.serialization import changed
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.scores import gain, score
 from sit_keras.runs.answer import answer
@@ -265,3 +268,25 @@ def test_a_reconstruction_like_one_colour_has_not_learned():
     assert (
         "reconstruction task has not learned: error 0.69, of a picture of one colour 0.70" in text
     )
+
+
+def test_every_flag_that_is_advised_exists_and_takes_its_value():
+    rising = np.r_[np.linspace(1.4, 0.7, 15), np.linspace(0.72, 1.1, 25)]
+    chance = {
+        "rotation_accuracy": np.full(EPOCHS, 0.25),
+        "val_rotation_accuracy": np.full(EPOCHS, 0.25),
+    }
+    starved = {"contrastive": np.full(EPOCHS, GUESS), "contrastive_accuracy": np.zeros(EPOCHS)}
+    spread = {"trained": {"rotation_token": 0.0}}
+    text = "\n".join(
+        [
+            text_of(results_of(token_spread=spread, steps=10), log_of(**chance, **starved)),
+            text_of(results_of(count=3), log_of(val_rotation=rising)),
+            text_of(log=log_of(val_rotation=rising, rotation=np.linspace(1.4, 0.1, EPOCHS))),
+        ]
+    )
+    advised = dict(re.findall(r"--(?:set=)?([\w.]+)=([\w.,]*\w)", text))
+    assert {"epochs", "holdout", "clip_norm", "views.crop_area", "model.num_layers"} < set(advised)
+    assert advised.pop("recipe") in RECIPES
+    for name, value in advised.items():
+        assert changed(CONFIG, {name: value}) != CONFIG, name
