@@ -133,9 +133,8 @@ def _check(index: Index) -> None:
     if missing:
         raise ValueError(f"it does not say its {', '.join(missing)}")
     if index.about["format"] != FORMAT:
-        raise ValueError(
-            f"it is of format {index.about['format']}, and this version reads {FORMAT}"
-        )
+        found = index.about["format"]
+        raise ValueError(f"it is of format {found}, and this version reads {FORMAT}")
     rows = {len(getattr(index, field)) for field in ("paths", "contents", "errors")}
     rows |= {len(index.embeddings), len(index.signatures)}
     if len(rows) != 1 or index.signatures.shape[1:] != (SIGNATURE_SIDE**2,):

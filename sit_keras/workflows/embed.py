@@ -25,6 +25,7 @@ from sit_keras.workflows.listed_images import contents_of, list_images, named_er
 SAVE_SECONDS = 10.0  # of work that a killed command loses at most
 LINE_SECONDS = 30.0  # between lines of progress in a file
 _ABOUT = "about.json"
+_SETTINGS = ("space", "features", "value_range")  # that decide the embeddings
 
 
 def embed(
@@ -117,9 +118,7 @@ def _vectors_of(output: pathlib.Path, about: dict) -> dict[str, Vector]:
     if not output.exists():
         return {}
     index = read_index(output)
-    differing = [
-        key for key in ("space", "features", "value_range") if index.about[key] != about[key]
-    ]
+    differing = [key for key in _SETTINGS if index.about[key] != about[key]]
     if differing:
         names = {"space": f"of another encoder ({index.about['encoder']})"}
         what = [names.get(key, f"of {key}={index.about[key]}") for key in differing]
@@ -146,7 +145,7 @@ class _Parts:
 
     def __init__(self, output: pathlib.Path, about: dict):
         self.folder = output.with_name(f"{output.name}.unfinished")
-        self._about = {key: about[key] for key in ("space", "features", "value_range")}
+        self._about = {key: about[key] for key in _SETTINGS}
         self.vectors: dict[str, Vector] = {}
 
     def __enter__(self):

@@ -18,13 +18,14 @@ from sit_keras.runs.files import write_text
 SIDE = 160  # pixels of a thumbnail
 _STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.4 system-ui, sans-serif; max-width: 1200px; margin: 1.5em auto; padding: 0 1em; }
+body { font: 15px/1.4 system-ui, sans-serif; max-width: 1200px; margin: 1.5em auto;
+    padding: 0 1em; }
 section { border-top: 1px solid #8886; padding: .6em 0; }
 section > div { display: flex; flex-wrap: wrap; gap: .6em; }
 figure { margin: 0; width: 160px; }
 figure:first-child { padding-right: .6em; border-right: 3px solid #888; }
-figure img, figure p { width: 160px; height: 160px; object-fit: contain; background: #8882; margin: 0;
-    display: flex; align-items: center; justify-content: center; }
+figure img, figure p { width: 160px; height: 160px; object-fit: contain; background: #8882;
+    margin: 0; display: flex; align-items: center; justify-content: center; }
 figcaption { font-size: 12px; overflow-wrap: anywhere; }
 h2 { font-size: 1em; margin: .2em 0 .5em; overflow-wrap: anywhere; }
 """
