@@ -92,6 +92,16 @@ def test_of_three_equal_files_and_a_near_one_each_pair_is_listed_with_the_first(
     ]
 
 
+def test_pixels_that_differ_by_one_level_are_near_and_not_equal(tmp_path):
+    paths = write_photos(tmp_path / "photos", 12)
+    pixels = np.array(Image.open(paths[0]))
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(tmp_path / "photos" / "other.png")
+    embed(tmp_path / "photos", tmp_path / "i.npz")
+    found = sit_keras.duplicates(tmp_path / "i.npz")
+    assert named(found.pairs) == [("near", "00.png", "other.png")]
+
+
 def test_files_that_were_moved_are_said_not_to_be_compared(tmp_path, capsys):
     paths = write_photos(tmp_path / "photos", 12)
     copy = altered(paths[0], "pixels")
