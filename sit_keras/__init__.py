@@ -32,11 +32,14 @@ if typing.TYPE_CHECKING:  # for editors, which then complete the names
     from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
     from sit_keras.training.pretrainer import SiTPretrainer
     from sit_keras.workflows.convert import convert
+    from sit_keras.workflows.duplicates import duplicates
+    from sit_keras.workflows.embed import embed
     from sit_keras.workflows.evaluate import evaluate
     from sit_keras.workflows.orient import orient
     from sit_keras.workflows.outliers import outliers
     from sit_keras.workflows.pretrain import draw_batch, pretrain
     from sit_keras.workflows.report import report
+    from sit_keras.workflows.search import search
     from sit_keras.workflows.tune import tune
 
 __version__ = VERSION
@@ -65,6 +68,8 @@ _HOMES = {
     "attention_maps": "models.attention",
     "convert": "workflows.convert",
     "draw_batch": "workflows.pretrain",
+    "duplicates": "workflows.duplicates",
+    "embed": "workflows.embed",
     "evaluate": "workflows.evaluate",
     "export": "serving.export",
     "finetune": "evaluation.finetune",
@@ -77,6 +82,7 @@ _HOMES = {
     "pretrain": "workflows.pretrain",
     "report": "workflows.report",
     "run_config": "config.presets",
+    "search": "workflows.search",
     "tune": "workflows.tune",
     "verify_export": "serving.export",
 }
@@ -104,6 +110,8 @@ __all__ = [
     "attention_maps",
     "convert",
     "draw_batch",
+    "duplicates",
+    "embed",
     "evaluate",
     "export",
     "finetune",
@@ -116,6 +124,7 @@ __all__ = [
     "pretrain",
     "report",
     "run_config",
+    "search",
     "tune",
     "verify_export",
 ]

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from sit_keras.cli.main import call
 
-pytest_plugins = ["time_limits", "serving_case"]
+pytest_plugins = ["time_limits", "serving_case", "index_case"]
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"

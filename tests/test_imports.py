@@ -28,6 +28,7 @@ OPTIONAL = {
     "grpc": {"serving"},
     "huggingface_hub": {"models"},
     "pi_heif": {"data"},
+    "pyarrow": {"evaluation"},
     "keras_tuner": {"workflows"},
     "safetensors": {"convert"},
     "tensorflow_datasets": {"data"},

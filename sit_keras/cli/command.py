@@ -46,6 +46,7 @@ class Command:
         run: runs it with the values of its flags.
         examples: pairs of what is typed behind the command and what that does.
         argument: Argument or None.
+        first: Argument or None. What comes before that argument.
         after_interrupt: str. What to say after Ctrl-C, if there is something to say.
     """
 
@@ -54,6 +55,7 @@ class Command:
     run: typing.Callable[[Options], None]
     examples: tuple[tuple[str, str], ...]
     argument: Argument | None = None
+    first: Argument | None = None
     after_interrupt: str = ""
 
     def flags(self, program: str) -> Flags:
@@ -73,6 +75,9 @@ class Command:
             ValueError: if the command cannot be called like this.
         """
         options, rest = self.flags(program).parse(arguments)
+        if self.first is not None:
+            setattr(options, self.first.name, self.first.read(rest[:1]))
+            rest = rest[1:]
         if self.argument is not None:
             setattr(options, self.argument.name, self.argument.read(rest))
         elif rest:

@@ -16,14 +16,15 @@ def command_help(command: Command, program: str) -> str:
         command: Command.
         program: str. The command as it is typed, such as `sit-keras train`.
     """
-    argument, flags = command.argument, command.flags(program)
+    flags = command.flags(program)
+    arguments = [each for each in (command.first, command.argument) if each is not None]
     usage = [program]
-    if argument is not None:
+    for argument in arguments:
         usage.append(f"{argument.name.upper()}{' ...' * argument.many}")
     usage += [flag.usage for flag in flags.required.values()]
     usage += ["[--flag=value ...]"] if flags.groups else []
     lines = [f"Usage: {' '.join(usage)}", "", *_wrapped(command.sentence)]
-    if argument is not None:
+    for argument in arguments:
         lines += ["", *_entry(argument.name.upper(), argument.text)]
     for title, group in flags.groups.items():
         lines += ["", f"{title}:"]

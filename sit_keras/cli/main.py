@@ -18,7 +18,7 @@ from sit_keras.config.extras import MissingPackage
 PROGRAM = "sit-keras"
 VERBS = (
     "train", "doctor", "evaluate", "tune", "report", "export", "verify", "client", "orient",
-    "outliers", "convert", "pack", "benchmark-recipes",
+    "outliers", "embed", "search", "duplicates", "convert", "pack", "benchmark-recipes",
 )  # fmt: skip
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 

@@ -14,6 +14,7 @@ EXTRAS = {
     "pi_heif": ("pi-heif", "heic"),
     "torch": ("torch", "torch"),
     "safetensors": ("safetensors", "torch"),
+    "pyarrow": ("pyarrow", "parquet"),
     "jax": ("jax", "jax"),
     "tensorflow": ("tensorflow", None),
 }

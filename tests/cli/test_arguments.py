@@ -28,6 +28,9 @@ CALLS = {
     "client": ("serving.client", "ask_server", {}),
     "orient": ("workflows.orient", "orient", {}),
     "outliers": ("workflows.outliers", "outliers", {}),
+    "embed": ("workflows.embed", "embed", {}),
+    "search": ("workflows.search", "search", {}),
+    "duplicates": ("workflows.duplicates", "duplicates", {}),
     "convert": ("workflows.convert", "convert", {}),
     "pack": ("workflows.pack", "pack", {}),
     "benchmark-recipes": ("workflows.benchmark_recipes", "benchmark_recipes",
@@ -46,8 +49,8 @@ ONLY_IN_PYTHON = {"callbacks", "compare"}
 
 
 def flags_of(verb):
-    argument = command(verb).argument
-    return {*command(verb).flags("").names(), *([argument.name] if argument else [])}
+    arguments = (command(verb).first, command(verb).argument)
+    return {*command(verb).flags("").names(), *(each.name for each in arguments if each)}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -99,6 +102,12 @@ TYPED = {
                 "value_range": (-1000.0, 400.0)}),
     "outliers": (["photos", "--model=m", "--sheet=s.png"],
                  {"folder": "photos", "model": "m", "sheet": "s.png", "value_range": None}),
+    "embed": (["photos", "--encoder=e", "--output=o.npz", "--features=patch_tokens"],
+              {"source": "photos", "encoder": "e", "output": "o.npz", "features": "patch_tokens",
+               "data_dir": None, "download": False, "value_range": None}),
+    "search": (["i.npz", "a.png", "b", "--k=3", "--output=s.html", "--encoder=e", "--data_dir=d"],
+               {"index": "i.npz", "query": ["a.png", "b"], "k": 3, "output": "s.html",
+                "encoder": "e", "data_dir": "d"}),
     "evaluate": (["--run=r", "--dataset=digits", "--protocol=knn,linear", "--k=1,3", "--scratch",
                   "--fraction=0.5", "--training=epochs=2", "--seed=7", "--output=o",
                   "--value_range=0,4095"],
