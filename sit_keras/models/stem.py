@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from sit_keras.config.network import stem_widths
-from sit_keras.models.layers import LayerNormalization, exact_gelu, uniform_init
+from sit_keras.models.layers import LayerNormalization, PatchEmbedding, exact_gelu, uniform_init
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
-class ConvStem(keras.layers.Layer):
+class ConvStem(PatchEmbedding):
     """Makes a token of each patch by 3 x 3 convolutions that halve the image, one after the other.
 
     After each convolution follow layer normalisation over the channels and GELU; after the last one
@@ -40,9 +40,7 @@ class ConvStem(keras.layers.Layer):
     def __init__(
         self, patch_size: int, hidden_dim: int, layer_norm_epsilon: float = 1e-6, **kwargs
     ):
-        super().__init__(**kwargs)
-        self.patch_size = patch_size
-        self.hidden_dim = hidden_dim
+        super().__init__(patch_size, hidden_dim, **kwargs)
         self.layer_norm_epsilon = layer_norm_epsilon
 
     def build(self, input_shape):
@@ -93,15 +91,8 @@ class ConvStem(keras.layers.Layer):
         for norm in self.norms:
             norm.function_in_training = layer_norm
 
-    def compute_output_shape(self, input_shape):
-        batch, height, width, _ = input_shape
-        num_patches = (height // self.patch_size) * (width // self.patch_size)
-        return (batch, num_patches, self.hidden_dim)
-
     def get_config(self):
         return {
             **super().get_config(),
-            "patch_size": self.patch_size,
-            "hidden_dim": self.hidden_dim,
             "layer_norm_epsilon": self.layer_norm_epsilon,
         }

@@ -193,8 +193,10 @@ class _Parts:
 
     def save(self, at_once: bool = False):
         """Writes what is new, unless that was done a short time ago."""
+        if not at_once and time.monotonic() - self._time < SAVE_SECONDS:
+            return
         new = list(self.vectors.items())[self._saved :]
-        if not new or (not at_once and time.monotonic() - self._time < SAVE_SECONDS):
+        if not new:
             return
         contents, rows = zip(*new, strict=True)
         embeddings, signatures, errors = (np.array(column) for column in zip(*rows, strict=True))
