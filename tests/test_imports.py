@@ -27,12 +27,18 @@ OPTIONAL = {
     "absl": {"cli", "data", "training", "runs", "serving", "evaluation", "workflows", "convert"},
     "grpc": {"serving"},
     "huggingface_hub": {"models"},
+    "ai_edge_litert": {"serving"},
+    "nncf": {"serving"},
+    "onnx": {"serving"},
+    "onnxruntime": {"serving"},
+    "openvino": {"serving"},
     "pi_heif": {"data"},
     "pyarrow": {"evaluation"},
     "keras_tuner": {"workflows"},
     "safetensors": {"convert"},
     "tensorflow_datasets": {"data"},
     "tensorflow_serving": {"serving"},
+    "tf2onnx": {"serving"},
     "torch": {"convert"},
 }
 

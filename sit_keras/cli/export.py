@@ -1,10 +1,11 @@
-"""`sit-keras export`: an encoder as a SavedModel."""
+"""`sit-keras export`: an encoder as a SavedModel, and for other runtimes."""
 
 import pathlib
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
 from sit_keras.cli.startup import start_tensorflow
+from sit_keras.config.choices import FORMATS, PRECISIONS
 
 
 def define(flags: Flags) -> None:
@@ -28,8 +29,19 @@ def define(flags: Flags) -> None:
         value="FILE",
         usually="that of evaluate on the run's own data, if it is there",
     )
-    flags.switch("half", False, "Keep the weights in float16: half the size.")
-    flags.switch("tflite", False, "Write the encoder for TFLite, too, for one image at a time.")
+    flags.items(
+        "format",
+        FORMATS[:1],
+        f"What to write, some of {', '.join(FORMATS)}. The last three are for the runtimes of "
+        "those names, in folders of those names, and need the extras of those names.",
+    )
+    flags.choice(
+        "precision",
+        "float32",
+        PRECISIONS,
+        "What the weights are kept in; float16 halves the size, and int8 halves it once more, but "
+        "not of a savedmodel.",
+    )
     flags.string(
         "verify",
         None,
@@ -43,8 +55,8 @@ def run(options: Options) -> None:
     if options.verify is None and options.run is None:
         raise ValueError("Give --run, a run folder of train or a .keras file, or --verify.")
     start_tensorflow()
-    from sit_keras.serving.export import export, export_tflite, verify_export
-    from sit_keras.serving.versions import export_folder
+    from sit_keras.serving.export import export, verify_export
+    from sit_keras.serving.versions import export_folder, version_folder
     from sit_keras.workflows.messages import typed
 
     if options.verify is not None:
@@ -52,20 +64,25 @@ def run(options: Options) -> None:
         return
     output = options.output or export_folder(options.run)
     version = export(
-        run=options.run, output=output, classifier=options.classifier, half=options.half
+        run=options.run,
+        output=output,
+        classifier=options.classifier,
+        format=options.format,
+        precision=options.precision,
     )
-    if options.tflite:
-        print(f"TFLite:   {export_tflite(version)}")
-    print(f"Exported and verified: {version}")
-    print(
-        f"Serve:    MODEL={pathlib.Path(output).resolve()} "
-        "docker compose --file=serving/compose.yml up"
-    )
-    print(f"Ask:      {typed('client')} photo.jpg")
+    for name in dict.fromkeys(options.format):
+        folder = version_folder(pathlib.Path(output), name) / version.name
+        print(f"Exported and verified: {folder}")
+    if "savedmodel" in options.format:
+        print(
+            f"Serve:    MODEL={pathlib.Path(output).resolve()} "
+            "docker compose --file=serving/compose.yml up"
+        )
+        print(f"Ask:      {typed('client')} photo.jpg")
 
 
 COMMAND = Command(
-    sentence="Exports an encoder as a SavedModel for TF Serving.",
+    sentence="Exports an encoder for TF Serving, ONNX Runtime, OpenVINO or LiteRT, verified in each.",
     define=define,
     run=run,
     examples=(
@@ -74,6 +91,7 @@ COMMAND = Command(
             "--run=runs/digits-digits-seed0/evaluation/digits/finetune --output=exports/digits",
             "a fine-tuned encoder with its classifier",
         ),
+        ("--run=sit_digits --format=onnx,litert --precision=int8", "a shipped encoder, small"),
         ("--verify=exports/digits-digits-seed0/1", "whether it is what was exported"),
     ),
 )

@@ -17,7 +17,7 @@ def run(options: Options) -> None:
 
 
 COMMAND = Command(
-    sentence="Compares an export with the contract inside it, in a fresh process without Keras.",
+    sentence="Compares an export of any format with the contract inside it, in its own runtime.",
     define=define,
     run=run,
     argument=Argument("version", "The folder of a version, such as exports/NAME/1."),

@@ -22,3 +22,7 @@ PARAMETERS = (
 RELEASES = ("2021-07", "2021-04")
 # Attention heads by width, in the paper, timm and DeiT; other networks have others.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
+
+# What an export is written as, and the numbers that keep its weights.
+FORMATS = ("savedmodel", "onnx", "openvino", "litert")
+PRECISIONS = ("float32", "float16", "int8")

@@ -16,6 +16,12 @@ EXTRAS = {
     "safetensors": ("safetensors", "torch"),
     "pyarrow": ("pyarrow", "parquet"),
     "jax": ("jax", "jax"),
+    "tf2onnx": ("tf2onnx", "onnx"),
+    "onnx": ("onnx", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "openvino": ("openvino", "openvino"),
+    "nncf": ("nncf", "openvino"),
+    "ai_edge_litert": ("ai-edge-litert", "litert"),
     "tensorflow": ("tensorflow", None),
 }
 

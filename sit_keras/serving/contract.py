@@ -117,11 +117,11 @@ def _encoded(pixels) -> bytes:
     return buffer.getvalue()
 
 
-def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any]:
+def contract(signatures: dict, parts: Parts, precision: str) -> dict[str, typing.Any]:
     """Returns what a client must know of an export, as plain values.
 
     Its `preprocessing` describes what is done inside the export, in words and in numbers: those of
-    `ImagePreprocessing` on images in [0, 1].
+    `ImagePreprocessing` on images in [0, 1]; and in words what it leaves to the caller.
     """
 
     def described(specs):
@@ -136,7 +136,8 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
         "source": shown_settings(parts.source),
         "versions": versions(),
         "model": json.loads(json.dumps(parts.encoder.get_config())),
-        "weights": "float16" if half else "float32",
+        "format": "savedmodel",
+        "weights": precision,
         "class_names": list(class_names(parts.head)) if parts.head else [],
         "heads": parts.heads,
         "preprocessing": {
@@ -146,6 +147,11 @@ def contract(signatures: dict, parts: Parts, half: bool) -> dict[str, typing.Any
                 "cut out the middle square, whose side is `crop` of the short side in whole pixels",
                 "resize it to `image_shape`, antialiased bicubic (a = -0.5)",
                 "take `mean` from each channel and divide it by `std`",
+            ],
+            "left_to_the_caller": [
+                "turn photos upright by their EXIF orientation",
+                "for signatures of `images`: decode the file to RGB and divide its 8-bit values by "
+                "255",
             ],
             "image_shape": list(parts.encoder.image_shape),
             "value_range": [0.0, 1.0],

@@ -1,7 +1,7 @@
-"""Exports an encoder as a SavedModel that runs without Keras and without this package.
+"""Exports an encoder as models that run without Keras and without this package.
 
-An export is `NAME/VERSION/`, as TF Serving expects it, with a contract inside: the inputs, the
-outputs, and examples of both.
+A SavedModel is `NAME/VERSION/`, as TF Serving expects it, and a model for another runtime
+`NAME/onnx/VERSION/`, with a contract inside: the inputs, the outputs, and examples of both.
 """
 
 import os
@@ -9,13 +9,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import typing
 
 import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.checks import TASKS
+from sit_keras.config.choices import FORMATS, PRECISIONS
 from sit_keras.config.extras import MissingPackage
-from sit_keras.config.files import UNFINISHED, written_whole
+from sit_keras.config.files import UNFINISHED
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
@@ -27,8 +29,10 @@ from sit_keras.runs.log import last_losses
 from sit_keras.runs.model_card import CARD, export_card
 from sit_keras.runs.results import finished_results
 from sit_keras.runs.task_reports import measured_heads
-from sit_keras.serving import verify
+from sit_keras.serving import runtimes, verify
 from sit_keras.serving.contract import Parts, class_names, contract, examples
+from sit_keras.serving.converters import convert, import_converters
+from sit_keras.serving.portable import portable_contract, portable_examples
 from sit_keras.serving.servable import Servable
 from sit_keras.serving.versions import alone_in, publish, refuse_output
 from sit_keras.serving.warmup_requests import write_warmup
@@ -38,10 +42,14 @@ def export(
     run: str | os.PathLike,
     output: str | os.PathLike,
     classifier: str | os.PathLike | None = None,
-    half: bool = False,
+    format: typing.Sequence[str] = ("savedmodel",),
+    precision: str = "float32",
     check: bool = True,
 ) -> pathlib.Path:
     """Writes the next version of an export, whole or not at all.
+
+    A SavedModel has several signatures. The other formats are one network each, of `images` alone:
+    the tokens, the embedding, the patches, and the probabilities of classes.
 
     Args:
         run: a run folder, a folder of fine-tuning or of `save_to_preset`, or a `.keras` file of an
@@ -49,38 +57,64 @@ def export(
         output: the folder of the versions, `exports/NAME`.
         classifier: a `classifier.keras` on the same encoder; None takes the one in the folder, or
             that of the run's own linear evaluation, if there is one.
-        half: bool. Keep the weights in float16, for half the size.
-        check: bool. Verify the version before it gets its name, as `verify_export` does, but in
-            this process, which has TensorFlow already.
+        format: of `FORMATS`, one or more. All get the same number, or none is written.
+        precision: str. What the weights are kept in: `float32`, `float16` for half the size, or
+            `int8`, which a SavedModel does not have.
+        check: bool. Verify each model in its own runtime before it gets its name, as
+            `verify_export` does, but in this process, which has TensorFlow already.
 
     Returns:
-        The folder of the new version.
+        The folder of the new version in the first format: `output/1`, or `output/onnx/1`.
 
     Raises:
-        ValueError: if there is no encoder, the classifier's is another one, the outputs of the
-            export are not those of the Keras models, or as `refuse_output`.
+        ValueError: if there is no encoder, the classifier's is another one, a format does not have
+            the network or the precision, the outputs of a model are not those of the Keras models,
+            or as `refuse_output`.
+        MissingPackage: if a converter or a runtime is not installed.
         OSError: if the disk is full; no version is written then.
     """
+    _refuse_formats(format, precision)
     refuse_output(output)
     output = pathlib.Path(output)
     run = preset_path(run) if is_name(run) else run
     parts = _load(pathlib.Path(run), classifier)
     names = class_names(parts.head) if parts.head else ()
-    servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)
-    signatures = servable.signatures()
+    servable = Servable(
+        parts.encoder, parts.pretext, parts.tasks, parts.head, names, precision == "float16"
+    )
     with alone_in(output):
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
-            model = _write(servable, signatures, parts, half, pathlib.Path(aside))
-            if check:
-                _verify_here(model)
-            return publish(model, output)
+            models = {}
+            for name in dict.fromkeys(format):
+                write = _write_savedmodel if name == "savedmodel" else _write_portable
+                models[name] = write(servable, parts, name, precision, pathlib.Path(aside))
+                if check:
+                    _verify_here(models[name])
+            return publish(models, output)[format[0]]
 
 
-def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
-    """Writes a complete model into a folder aside."""
-    model, extra = aside / "model", aside / "model" / "assets.extra"
+def _refuse_formats(formats, precision):
+    """Raises for what cannot be written, before any work."""
+    if isinstance(formats, str) or not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(f"format must be some of {', '.join(FORMATS)}; received {formats!r}.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if "savedmodel" in formats and precision == "int8":
+        raise ValueError(
+            "A SavedModel cannot be written in int8, for which TensorFlow has no operations on a "
+            "CPU: leave savedmodel out of --format, or give --precision=float16."
+        )
+    for name in formats:
+        if name != "savedmodel":
+            import_converters(name, precision)
+
+
+def _write_savedmodel(servable, parts, name, precision, aside) -> pathlib.Path:
+    """Writes a complete SavedModel into a folder aside."""
+    signatures = servable.signatures()
+    model, extra = aside / name, aside / name / "assets.extra"
     np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
-    about = contract(signatures, parts, half)
+    about = contract(signatures, parts, precision)
     write_json(aside / verify.CONTRACT, about)
     servable.contract = [
         tf.saved_model.Asset(str(aside / name)) for name in (verify.CONTRACT, verify.EXAMPLES)
@@ -94,6 +128,21 @@ def _write(servable, signatures, parts, half, aside) -> pathlib.Path:
         write_warmup(extra, signatures)
     except MissingPackage as error:
         print(f"No warm-up requests were written, which TF Serving can do without: {error}")
+    write_json(extra / verify.CHECKSUMS, verify.checksums(model))
+    return model
+
+
+def _write_portable(servable, parts, name, precision, aside) -> pathlib.Path:
+    """Writes a complete model for another runtime into a folder aside."""
+    model, assets, extra = (aside / name / part for part in ("", "assets", "assets.extra"))
+    for folder in (model, assets, extra):
+        folder.mkdir()
+    function = servable.portable()
+    convert(function, servable, name, precision, model)
+    about = portable_contract(function, parts, name, precision)
+    np.savez(assets / verify.EXAMPLES, **portable_examples(parts))
+    write_json(assets / verify.CONTRACT, about)
+    write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))
     return model
 
@@ -112,7 +161,11 @@ def _card(run, about) -> str:
 
 
 def _verify_here(model):
+    """Compares a model with its contract in this process."""
     try:
+        if runtimes.format_of(model) is not None:
+            runtimes.verify(model)
+            return
         with tf.device("CPU"):  # where the examples were made
             verify.verify(model)
     except ValueError as error:
@@ -120,17 +173,24 @@ def _verify_here(model):
 
 
 def verify_export(path: str | os.PathLike) -> str:
-    """Loads an export in a fresh process without this package and compares it with its contract.
+    """Compares an export with its contract: a SavedModel in a fresh process without this package,
+    another format in its own runtime.
 
     Args:
-        path: the folder of a version.
+        path: the folder of a version, `NAME/1` or `NAME/onnx/1`.
 
     Returns:
         What was compared, as text.
 
     Raises:
         ValueError: if a file or an output has changed since the export.
+        MissingPackage: if the runtime of a format is not installed.
     """
+    if runtimes.format_of(path) is not None:
+        try:
+            return "\n".join(runtimes.verify(path))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path} failed: {error}") from error
     command = [sys.executable, "-P", verify.__file__, os.fspath(path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # this process may hold the GPU
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -138,38 +198,6 @@ def verify_export(path: str | os.PathLike) -> str:
         lines = (process.stdout + process.stderr).strip().splitlines()
         raise ValueError(f"{path} failed: {lines[-1] if lines else 'without a reason'}")
     return process.stdout.strip()
-
-
-def export_tflite(version: str | os.PathLike) -> pathlib.Path:
-    """Writes the embedding of one image for TFLite, beside an exported version.
-
-    Args:
-        version: the folder of the version, `NAME/1`.
-
-    Returns:
-        The file, `NAME/encoder-1.tflite`: `images` (1, S, S, 3) in [0, 1] -> both tokens,
-        `embedding` and `ok`.
-    """
-    version = pathlib.Path(version)
-    model = tf.saved_model.load(str(version))
-    about = read_json(version / "assets" / verify.CONTRACT, "a contract", ["preprocessing"])
-    shape = about["preprocessing"]["image_shape"]
-    embed = model.signatures["serving_default"]
-    spec = tf.TensorSpec((1, *shape), tf.float32, name="images")
-
-    def numbers(images):
-        outputs = embed(images=images)  # TFLite has no text, so `error` is left out
-        return {name: value for name, value in outputs.items() if value.dtype != tf.string}
-
-    one = tf.function(numbers, input_signature=[spec], autograph=False)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [one.get_concrete_function()], model
-    )
-    path = version.parent / f"encoder-{version.name}.tflite"
-    converted = converter.convert()
-    with alone_in(version.parent), written_whole(path) as aside:
-        aside.write_bytes(converted)
-    return path
 
 
 def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:

@@ -16,7 +16,7 @@ from sit_keras.models.classifier import ClassifierHead
 from sit_keras.models.heads import HEADS
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.serving.decoding import decode_images
-from sit_keras.serving.float_images import check_images
+from sit_keras.serving.float_images import are_in_range, check_images
 
 # Files are reduced by whole factors down to this multiple of the input before they are resized.
 ENOUGH = 4
@@ -105,15 +105,29 @@ class Servable(tf.Module):
             for name, (function, spec) in functions.items()
         }
 
+    def portable(self) -> tf.types.experimental.PolymorphicFunction:
+        """Returns one function of `images` for runtimes that have no text, files or errors.
+
+        It gives what `serving_default`, `patches` and `classify` give, but the names of the
+        classes, and `ok`.
+        """
+        spec = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+
+        def portable(images):
+            tokens = self._encoder(self._normalize(self._centre(images)))
+            outputs = {**_embedding(tokens), "patches": tokens["patch_tokens"]}
+            if self._head is not None:
+                logits = self._logits(tokens)
+                outputs |= {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+            ok = are_in_range(images)
+            return {**_kept(outputs, ok), "ok": ok}
+
+        return tf.function(portable, input_signature=[spec], autograph=False)
+
     def embed_views(self, views: tf.Tensor) -> Outputs:
         """Returns `rotation_token` and `contrastive_token` (B, D) of normalised views (B, S, S, 3),
         and `embedding` (B, 2 D), the two side by side at length 1."""
-        tokens = self._encoder(views)
-        return {
-            "rotation_token": tokens["rotation_token"],
-            "contrastive_token": tokens["contrastive_token"],
-            "embedding": tf.math.l2_normalize(_side_by_side(tokens), axis=1),
-        }
+        return _embedding(self._encoder(views))
 
     def patches(self, views: tf.Tensor) -> Outputs:
         """Returns `patches` (B, N, D), row by row."""
@@ -139,8 +153,7 @@ class Servable(tf.Module):
     def classify_views(self, views: tf.Tensor) -> Outputs:
         """Returns `logits` and `probabilities` (B, K), `top_classes` and `top_probabilities`
         (B, 5 or K), best first."""
-        tokens = self._encoder(views)
-        logits = self._head(_side_by_side(tokens) if self._is_fused else tokens)
+        logits = self._logits(self._encoder(views))
         probabilities = tf.nn.softmax(logits)  # (B, K)
         top = tf.math.top_k(probabilities, min(TOP, len(self._class_names)))
         return {
@@ -149,6 +162,9 @@ class Servable(tf.Module):
             "top_classes": tf.gather(tf.constant(self._class_names), top.indices),
             "top_probabilities": top.values,
         }
+
+    def _logits(self, tokens):
+        return self._head(_side_by_side(tokens) if self._is_fused else tokens)
 
     def _of_images(self, function):
         """Returns a function of views for images (B, H, W, 3) in [0, 1], see `_answers`."""
@@ -195,18 +211,32 @@ def _side_by_side(tokens):
     return tf.concat([tokens[name] for name in ClassifierHead.tokens], axis=1)
 
 
+def _embedding(tokens):
+    """Both tokens (B, D), and `embedding` (B, 2 D), the two side by side at length 1."""
+    return {
+        "rotation_token": tokens["rotation_token"],
+        "contrastive_token": tokens["contrastive_token"],
+        "embedding": tf.math.l2_normalize(_side_by_side(tokens), axis=1),
+    }
+
+
 def _answers(outputs, ok, error):
     """Outputs with `ok` (B,) bool and `error` (B,) string.
 
     What is refused leaves zeros (no embedding, no class) and does not fail the others: a server
     puts the images of different clients into one batch.
     """
+    return {**_kept(outputs, ok), "ok": ok, "error": error}
+
+
+def _kept(outputs, ok):
+    """Outputs, zero where an image is refused."""
 
     def kept(value):
         row = tf.reshape(ok, (-1, *[1] * (len(value.shape) - 1)))
         return tf.where(row, value, tf.zeros_like(value))
 
-    return {**{name: kept(value) for name, value in outputs.items()}, "ok": ok, "error": error}
+    return {name: kept(value) for name, value in outputs.items()}
 
 
 def fuse(head: ClassifierHead) -> keras.layers.Dense:

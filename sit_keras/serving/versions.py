@@ -9,6 +9,7 @@ import typing
 import filelock
 import tensorflow as tf
 
+from sit_keras.config.choices import FORMATS
 from sit_keras.config.files import UNFINISHED
 from sit_keras.runs.files import is_full_disk
 from sit_keras.runs.folder import folder_name
@@ -66,6 +67,16 @@ def has_version_of(run_dir: str | os.PathLike, output: str | os.PathLike) -> boo
     return any(model.stat().st_mtime_ns >= ended for model in models)
 
 
+def version_folder(output: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns the folder of a format's versions: a server takes all it finds for its own.
+
+    Args:
+        output: the folder of an export.
+        name: str. One of `FORMATS`.
+    """
+    return output if name == "savedmodel" else output / name
+
+
 def _versions(output):
     """Returns the numbers of the versions in a folder."""
     names = [path.name for path in output.iterdir()] if output.is_dir() else []
@@ -93,14 +104,24 @@ def alone_in(output: pathlib.Path) -> typing.Iterator[None]:
         ) from error
 
 
-def publish(model: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
-    """Renames a complete model to the next free version."""
-    while True:
-        version = output / str(max(_versions(output), default=0) + 1)
-        try:
-            os.rename(model, version)
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version
+def publish(models: dict[str, pathlib.Path], output: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Renames complete models to the next version that is free in each format, a number for all.
+
+    Args:
+        models: folders by their format, one of `FORMATS`.
+        output: the folder of the export.
+
+    Returns:
+        The folders of the new version by their format.
+    """
+    places = {name: version_folder(output, name) for name in FORMATS}
+    number = 1 + max((n for place in places.values() for n in _versions(place)), default=0)
+    for name in models:
+        places[name].mkdir(exist_ok=True)
+        if (there := places[name] / str(number)).exists():
+            raise OSError(f"{there} was made by another program meanwhile: export again.")
+    found = {}
+    for name, model in models.items():
+        found[name] = places[name] / str(number)
+        os.rename(model, found[name])
+    return found

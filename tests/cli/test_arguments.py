@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import pathlib
 
 import pytest
 
@@ -41,7 +42,7 @@ CALLS = {
 BESIDE = {
     "train": {"export", "dry_run", "doctor"},
     "evaluate": {"table", "preset", "recipe", "seeds", "runs_dir", "pretraining"},
-    "export": {"tflite", "verify"},
+    "export": {"verify"},
     "benchmark-recipes": {"list"},
 }
 # Arguments that a command line cannot give.
@@ -115,8 +116,10 @@ TYPED = {
                   "data_dir": None, "download": False, "image_size": None, "features": "tokens",
                   "k": [1, 3], "fraction": 0.5, "per_class": None, "scratch": True,
                   "training": {"epochs": "2"}, "seed": 7, "value_range": (0.0, 4095.0)}),
-    "export": (["--run=r", "--output=o", "--classifier=c", "--half"],
-               {"run": "r", "output": "o", "classifier": "c", "half": True}),
+    "export": (["--run=r", "--output=o", "--classifier=c", "--format=onnx,litert",
+                 "--precision=int8"],
+               {"run": "r", "output": "o", "classifier": "c", "format": ["onnx", "litert"],
+                "precision": "int8"}),
 }  # fmt: skip
 
 
@@ -127,7 +130,7 @@ def test_a_command_passes_its_arguments_on(verb, monkeypatch):
 
     def record(**arguments):
         received.append(arguments)
-        return []
+        return pathlib.Path() if verb == "export" else []
 
     module, name, _ = CALLS[verb]
     monkeypatch.setattr(f"sit_keras.{module}.{name}", record)
