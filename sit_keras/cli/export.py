@@ -82,7 +82,7 @@ def run(options: Options) -> None:
 
 
 COMMAND = Command(
-    sentence="Exports an encoder for TF Serving, ONNX Runtime, OpenVINO or LiteRT, verified in each.",
+    sentence="Exports an encoder for TF Serving, ONNX Runtime, OpenVINO and LiteRT.",
     define=define,
     run=run,
     examples=(
