@@ -13,6 +13,13 @@ from sit_keras.runs.shown_names import (
 )
 
 CARD = "model_card.md"  # in a run folder, and in `assets.extra` of an exported version
+# Who runs an export, by its format.
+_RUNTIMES = {
+    "savedmodel": "TF Serving",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "litert": "LiteRT",
+}
 # Which numbers of a contract's preprocessing the card of an export states.
 _PREPROCESSING = ("image_shape", "crop", "mean", "std")
 
@@ -132,17 +139,25 @@ def export_card(
     classes, source = contract["class_names"], shown_path(contract["source"]["run"])
     return "\n".join(
         [
-            "# A SiT encoder for TF Serving\n",
+            f"# A SiT encoder for {_RUNTIMES[contract.get('format', 'savedmodel')]}\n",
             f"Exported by SiT-Keras {VERSION} with weights in {contract['weights']}, from "
             f"{markdown_code(source)}. `assets/contract.json` has every dtype and shape, and "
             "`assets/examples.npz` has inputs with their outputs.\n",
             f"It takes {preprocessing['input']}. The preprocessing is inside:\n",
             "\n".join(f"1. {step}" for step in preprocessing["steps"]) + "\n",
             _table(("", ""), [(name, str(preprocessing[name])) for name in _PREPROCESSING]),
+            *_left_to_the_caller(preprocessing),
             _table(("signature", "takes", "gives"), rows),
             *([f"Classes: {', '.join(map(markdown_text, classes))}.\n"] if classes else []),
             *_origin(run, conversion),
         ]
+    )
+
+
+def _left_to_the_caller(preprocessing):
+    steps = preprocessing.get("left_to_the_caller", [])
+    return ["Before it, the caller must:\n", "\n".join(f"1. {s}" for s in steps) + "\n"] * bool(
+        steps
     )
 
 

@@ -98,7 +98,9 @@ def _refuse_formats(formats, precision):
     if isinstance(formats, str) or not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"format must be some of {', '.join(FORMATS)}; received {formats!r}.")
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+        raise ValueError(
+            f"precision must be one of {', '.join(PRECISIONS)}; received {precision!r}."
+        )
     if "savedmodel" in formats and precision == "int8":
         raise ValueError(
             "A SavedModel cannot be written in int8, for which TensorFlow has no operations on a "

@@ -64,7 +64,7 @@ def test_the_contract_has_how_good_the_heads_were_at_the_end_of_the_run(run_fold
     (run / "results.json").write_text(json.dumps(results))
     parts = _load(run, None)
     assert parts.heads["reconstruction"]["flat_error"] == 0.9
-    assert contract({}, parts, False)["heads"] == parts.heads
+    assert contract({}, parts, "float32")["heads"] == parts.heads
     (run / "log.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in LOG.split()) + "\n")
     assert _load(run, None).heads["rotation"] == {**rotation(0.75), "of": "training"}
 

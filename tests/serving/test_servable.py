@@ -23,7 +23,7 @@ from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.heads import build_pretext_network
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.serving.contract import keras_outputs
-from sit_keras.serving.export import _load, export, export_tflite
+from sit_keras.serving.export import _load, export
 from sit_keras.serving.servable import Servable, fuse
 
 
@@ -142,7 +142,7 @@ def test_a_head_with_a_hidden_layer(run_folder, tmp_path, unit_pictures):
 
 @pytest.mark.slow
 def test_half_precision(run_folder, exported, tmp_path, picture_files):
-    half = export(run_folder, tmp_path / "half", half=True)  # verified, as by default
+    half = export(run_folder, tmp_path / "half", precision="float16")  # verified, as by default
     name = "variables/variables.data-00000-of-00001"
     assert 0.45 < (half / name).stat().st_size / (exported / name).stat().st_size < 0.6
     embeddings = [
@@ -162,21 +162,6 @@ def test_a_network_of_mixed_precision_is_served_in_float32(tmp_path):
     encoder.save(tmp_path / "encoder.keras")
     version = export(tmp_path, tmp_path / "out")  # verified within 1e-4
     assert contract_of(version)["model"]["dtype"] == "float32"
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
-def test_tflite(exported, functions, unit_pictures):
-    path = export_tflite(exported)
-    assert path.name == "encoder-1.tflite"
-    one = tf.lite.Interpreter(str(path)).get_signature_runner()
-    images = unit_pictures[:1, :16, :16]
-    expected = functions["serving_default"](tf.constant(images))
-    outputs = one(images=images)
-    assert set(outputs) == set(expected) - {"error"} and outputs["ok"].all()
-    assert_close(outputs, {name: expected[name] for name in set(outputs) - {"ok"}})
-    refused = one(images=images * 255)
-    assert not refused["ok"].any() and not refused["embedding"].any()
 
 
 def linear_head(features, labels):
