@@ -138,7 +138,7 @@ def test_names_of_the_package_are_exported(page):
 
 
 def is_slow(code: str) -> bool:
-    return any(call in code for call in (".fit(", "pretrain(", "export("))
+    return any(call in code for call in (".fit(", "pretrain(", "export(", "onnxruntime"))
 
 
 CODE = [
@@ -153,16 +153,19 @@ CODE = [
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> typing.Callable[[], pathlib.Path]:
-    """Makes a version of an export, when it is first asked for."""
+def exported(tmp_path_factory) -> typing.Callable[[str], pathlib.Path]:
+    """Makes a version of an export in a format, when it is first asked for."""
     folder = tmp_path_factory.mktemp("export")
+    versions = {}
 
-    def version():
-        if not (folder / "versions" / "1").exists():
+    def version(name):
+        if name not in versions:
             backbone = sit_keras.SiTBackbone((16, 16, 3), 4, 24, 2, 2, 32)
             backbone.save_to_preset(folder / "encoder")
-            sit_keras.export(folder / "encoder", folder / "versions", check=False)
-        return folder / "versions" / "1"
+            versions[name] = sit_keras.export(
+                folder / "encoder", folder / name, format=(name,), check=False
+            )
+        return versions[name]
 
     return version
 
@@ -171,7 +174,11 @@ def exported(tmp_path_factory) -> typing.Callable[[], pathlib.Path]:
 def test_python_runs(code, tmp_path, monkeypatch, exported):
     monkeypatch.chdir(tmp_path)
     if "exports/NAME/1" in code:
-        shutil.copytree(exported(), "exports/NAME/1")
+        shutil.copytree(exported("savedmodel"), "exports/NAME/1")
+    if "exports/NAME/onnx/1" in code:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("tf2onnx")
+        shutil.copytree(exported("onnx"), "exports/NAME/onnx/1")
     exec(compile(code, "page", "exec"), {})
 
 

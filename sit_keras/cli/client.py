@@ -26,6 +26,12 @@ def define(flags: Flags) -> None:
     flags.integer(
         "version", None, "The version of the model.", least=0, usually="the newest, as a rule"
     )
+    flags.string(
+        "label",
+        None,
+        "In place of a version, the server's own name of one, such as stable or canary.",
+        value="NAME",
+    )
     flags.switch(
         "grpc", False, 'Ask by gRPC instead of REST; needs pip install "sit-keras[serving]".'
     )
@@ -50,6 +56,7 @@ def run(options: Options) -> None:
         server=options.server,
         model=options.model,
         version=options.version,
+        label=options.label,
         grpc=options.grpc,
         classes=options.classes,
         neighbours=options.neighbours,

@@ -39,8 +39,8 @@ def define(flags: Flags) -> None:
         "precision",
         "float32",
         PRECISIONS,
-        "What the weights are kept in; float16 halves the size, and int8 halves it once more, but "
-        "not of a savedmodel.",
+        "What the weights are kept in: float16 takes half the space, and int8, which a savedmodel "
+        "does not have, a quarter.",
     )
     flags.string(
         "verify",

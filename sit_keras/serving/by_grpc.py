@@ -20,8 +20,8 @@ from sit_keras.serving.replies import (
 
 # What every request would get, and what to do about it.
 _ADVICE = {
-    "NOT_FOUND": "check --model and --version, and that this model is loaded.",
-    "FAILED_PRECONDITION": "check --version, and that this model is loaded.",
+    "NOT_FOUND": "check --model, --version and --label, and that this model is loaded.",
+    "FAILED_PRECONDITION": "check --version and --label, and that this model is loaded.",
     "UNIMPLEMENTED": "it is no gRPC port of TF Serving (8500 as a rule).",
     "UNAUTHENTICATED": "it asks for a login, which this client has none for.",
     "PERMISSION_DENIED": "it does not let this client in.",
@@ -34,6 +34,7 @@ def predict_grpc(
     signature: str,
     files: list[bytes],
     version: int | None = None,
+    label: str | None = None,
     timeout: float = 60.0,
 ) -> Outputs:
     """Sends one request by gRPC; as `predict_rest`, to another port.
@@ -51,6 +52,8 @@ def predict_grpc(
     request.model_spec.signature_name = signature
     if version is not None:
         request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
     request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(files, tf.string, [len(files)]))
     options = [("grpc.max_receive_message_length", MAX_REPLY_BYTES)]
     if address.tls:

@@ -35,8 +35,8 @@ _BUSY = (408, 429, 502, 503, 504)
 _ADVICE = {
     401: "it asks for a login, which this client has none for.",
     403: "it does not let this client in.",
-    404: "check --model and --version, that this model is loaded (GET /v1/models/NAME lists its "
-    "versions), and the path in --server.",
+    404: "check --model, --version and --label, that this model is loaded (GET /v1/models/NAME "
+    "lists its versions), and the path in --server.",
     405: "it is no REST port of TF Serving (8501 as a rule).",
     407: "a proxy asks for a login: set no_proxy for this host, or the login in http_proxy.",
     501: "it is no REST port of TF Serving (8501 as a rule).",
@@ -49,6 +49,7 @@ def predict_rest(
     signature: str,
     files: list[bytes],
     version: int | None = None,
+    label: str | None = None,
     timeout: float = 60.0,
 ) -> Outputs:
     """Sends one request by REST.
@@ -59,6 +60,7 @@ def predict_rest(
         signature: str. One of files.
         files: JPEG or PNG.
         version: int or None. Of the model; None is what the server takes, the newest as a rule.
+        label: str or None. The server's own name of a version, such as `stable`.
         timeout: float. The seconds until the reply must be complete.
 
     Returns:
@@ -72,6 +74,8 @@ def predict_rest(
     encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
     body = {"signature_name": signature, "inputs": {"image_bytes": encoded}}
     of_version = "" if version is None else f"/versions/{version}"
+    if label is not None:
+        of_version = f"/labels/{urllib.parse.quote(label, safe='')}"
     request = urllib.request.Request(
         f"{address.url}/v1/models/{urllib.parse.quote(model, safe='')}{of_version}:predict",
         json.dumps(body).encode(),

@@ -60,6 +60,7 @@ def ask_server(
     server: str | None = None,
     model: str = "sit",
     version: int | None = None,
+    label: str | None = None,
     grpc: bool = False,
     classes: bool = False,
     neighbours: int | None = None,
@@ -79,6 +80,7 @@ def ask_server(
             REST and 8500 for gRPC.
         model: str. The name by which the server knows the model.
         version: int or None. Of the model; None is what the server takes, the newest as a rule.
+        label: str or None. The server's own name of a version, such as `stable`, in its place.
         grpc: bool. Ask by gRPC instead of REST.
         classes: bool. Print classes instead of the first numbers of the embeddings.
         neighbours: int or None. Print so many of the images most alike instead.
@@ -102,6 +104,10 @@ def ask_server(
         raise ValueError("classes, neighbours and output exclude each other: give one of them.")
     parse_address(server, grpc)
     _check_numbers(version, neighbours, timeout, retries)
+    if label is not None and (not label or version is not None):
+        raise ValueError(
+            f"The label is {label!r} and the version {version}: give one of them, and not empty."
+        )
     if not model:
         raise ValueError("The name of the model is empty: expected the one the server knows it by.")
     if output is not None:
@@ -112,6 +118,7 @@ def ask_server(
         model,
         CLASSIFY if classes else EMBED,
         version=version,
+        label=label,
         timeout=timeout,
     )
     answers = Answers(list_files(images), neighbours is None, value_range)

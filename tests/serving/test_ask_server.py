@@ -45,6 +45,8 @@ def photos(tmp_path):
     [
         ({"version": -1}, "version is -1"),
         ({"version": 1 << 63}, "expected the number of a version"),
+        ({"version": 1, "label": "stable"}, "label is 'stable' and the version 1: give one of"),
+        ({"label": ""}, "label is '' and the version None: give one of them, and not empty"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"timeout": 0}, "timeout is 0 s"),
         ({"timeout": float("nan")}, "timeout is nan"),

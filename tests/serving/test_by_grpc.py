@@ -79,12 +79,15 @@ def test_the_model_and_its_version_are_asked_for(server, photos):
     assert (asked.name, asked.version.value, count) == ("m", 7, 5)
     assert outputs["embedding"].shape == (5, 40)
     ask_server([photos], server.address, grpc=True)
-    assert not server.requests[-1][0].HasField("version")
+    assert server.requests[-1][0].WhichOneof("version_choice") is None
+    ask_server([photos], server.address, label="canary", grpc=True)
+    asked, _ = server.requests[-1]
+    assert asked.version_label == "canary" and not asked.HasField("version")
 
 
 STATUSES = {
     Code.INVALID_ARGUMENT: (replies.RequestRefused, "it refuses the request"),
-    Code.NOT_FOUND: (replies.WrongServer, "check --model and --version"),
+    Code.NOT_FOUND: (replies.WrongServer, "check --model, --version and --label"),
     Code.UNIMPLEMENTED: (replies.WrongServer, "no gRPC port of TF Serving"),
     Code.UNAUTHENTICATED: (replies.WrongServer, "asks for a login"),
     Code.RESOURCE_EXHAUSTED: (replies.Busy, "cannot answer now"),

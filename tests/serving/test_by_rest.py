@@ -102,7 +102,7 @@ STATUSES = {
     400: r"answered 400 \(why not\): it refuses the request",
     401: "asks for a login",
     403: "does not let this client in",
-    404: "check --model and --version",
+    404: "check --model, --version and --label",
     405: "no REST port",
     413: "it refuses the request",
     418: "look into the server's log",
@@ -183,6 +183,8 @@ def test_a_server_that_is_not_there_ends_in_a_sentence(server, sentence):
     [
         ({}, "/v1/models/sit:predict"),
         ({"version": 7}, "/v1/models/sit/versions/7:predict"),
+        ({"label": "canary"}, "/v1/models/sit/labels/canary:predict"),
+        ({"label": "a/b:c"}, "/v1/models/sit/labels/a%2Fb%3Ac:predict"),
         ({"model": "a b/c:é"}, "/v1/models/a%20b%2Fc%3A%C3%A9:predict"),
     ],
 )
