@@ -79,16 +79,16 @@ def verify(version: str | os.PathLike) -> list[str]:
     """
     path = pathlib.Path(version)
     count = refuse_changed_files(path)
-    contract = read_json(path / "assets" / CONTRACT, "the contract of an export", ["weights"])
+    keys = ["format", "weights"]
+    contract = read_json(path / "assets" / CONTRACT, "the contract of an export", keys)
     with np.load(path / "assets" / EXAMPLES) as file:
         examples = dict(file)
     model = open_model(path)
     lines = [f"{count} files as exported"]
     for case in [key.removesuffix("/images") for key in examples if key.endswith("/images")]:
         images = examples.pop(f"{case}/images")
-        expected = {
-            key.partition("/")[2]: value for key, value in examples.items() if key.startswith(case)
-        }
+        own = f"{case}/"
+        expected = {k.removeprefix(own): v for k, v in examples.items() if k.startswith(own)}
         try:
             outputs = model(images)
         except Exception as error:
