@@ -77,6 +77,7 @@ def _write_onnx(function, owner, precision, path):
         opset=OPSET,
         custom_op_handlers={"Erfc": (_erfc, [])},
     )
+    onnx.checker.check_model(model)  # tf2onnx writes operations that ONNX does not have as they are
     if precision == "float16":
         _halve(model, onnx)
     if precision == "int8":
