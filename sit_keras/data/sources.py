@@ -13,6 +13,14 @@ from sit_keras.config.extras import import_package
 from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.records import describe_records, load_records
+from sit_keras.data.tfds_images import (
+    DEFAULT_DATA_DIR,
+    PREFIX,
+    choose_parts,
+    count_tfds,
+    describe_tfds,
+    load_tfds,
+)
 from sit_keras.data.translated_digits import translate
 
 # The TFDS splits that pre-training uses; the test split is called `test` everywhere.
@@ -25,8 +33,7 @@ TFDS_SPLITS = {
 # Those that come with scikit-learn.
 DIGITS = ("digits", "translated_digits")
 NUM_DIGITS_TRAIN = 1437
-DATASETS = (*DIGITS, *TFDS_SPLITS, "folder:PATH", "records:PATH")
-DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+DATASETS = (*DIGITS, *TFDS_SPLITS, "folder:PATH", "records:PATH", "tfds:NAME")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +85,8 @@ def load_source(
         train, test = load_records(name.removeprefix("records:"))
         print(describe_records(train, test))
         return Source(name, train, test)
+    if name.startswith(PREFIX):
+        return Source(name, *load_tfds(name.removeprefix(PREFIX), data_dir, download))
     builder = _prepared_builder(name, data_dir, download)
     train = _concatenate([_read_split(builder, split) for split in TFDS_SPLITS[name]])
     return Source(name, train, _read_split(builder, "test"))
@@ -95,8 +104,9 @@ def survey_source(
         name, data_dir, download, value_range: as for `load_source`.
 
     Returns:
-        Survey, whose text is empty but for folders and records. The files of a folder count as they
-        were when it was opened the last time; those that were never read count as images.
+        Survey, whose text is empty but for folders, records and `tfds:NAME`. The files of a folder
+        count as they were when it was opened the last time; those that were never read count as
+        images.
     """
     if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
@@ -105,6 +115,11 @@ def survey_source(
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         return Survey(len(train), len(train.labelled()), describe_records(train, test))
+    if name.startswith(PREFIX):
+        chosen = choose_parts(name.removeprefix(PREFIX), data_dir, download)
+        train, test = count_tfds(chosen)
+        labelled = train if chosen.label else 0
+        return Survey(train, labelled, describe_tfds(chosen, train, test))
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
     return Survey(sum(counts.values()), counts["train"], "")

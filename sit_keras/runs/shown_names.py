@@ -32,7 +32,7 @@ def shown_path(path: str | os.PathLike) -> str:
 def shown_dataset(name: str) -> str:
     """Returns the name of a data set, of `folder:PATH` and others with that of `shown_path`."""
     kind, colon, path = name.partition(":")
-    return f"{kind}:{shown_path(path)}" if colon else name
+    return f"{kind}:{shown_path(path)}" if colon and kind != "tfds" else name
 
 
 def shown_settings(settings: dict) -> dict:

@@ -187,7 +187,7 @@ def _folder_of(source: str) -> str | None:
     """Returns the folder that a source names, or None for a data set."""
     if source.startswith("folder:"):
         return source.removeprefix("folder:")
-    if source.startswith("records:"):
+    if source.startswith(("records:", "tfds:")):
         return None
     is_folder = os.path.isdir(os.path.expanduser(source))
     if source in _OTHERS:
