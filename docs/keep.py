@@ -9,9 +9,10 @@ finished its state is kept: a copy of its folder goes on with the same command.
 import argparse
 import pathlib
 import shutil
+import typing
 
 from docs import made
-from docs.tables import render
+from docs.tables import EVALUATIONS, render
 from sit_keras.runs.files import read_json
 from sit_keras.runs.folder import read_settings
 
@@ -23,7 +24,12 @@ LEFT_OUT = shutil.ignore_patterns("tensorboard", "sheets", ".lock", "*.filelock"
 
 
 def keep(
-    name: str, sources: list[pathlib.Path], command: str, hardware: str, commit: str
+    name: str,
+    sources: list[pathlib.Path],
+    command: str,
+    hardware: str,
+    commit: str,
+    evaluations: typing.Sequence[pathlib.Path] = (),
 ) -> pathlib.Path:
     """Copies what is quoted from folders of results, with how it was made.
 
@@ -31,6 +37,7 @@ def keep(
         name: str. Of the folder in `results`.
         sources: run folders, or the folder of one comparison or table.
         command, hardware, commit: as of `docs.made.Made`.
+        evaluations: folders of `sit-keras evaluate`, which are shown in a second table.
 
     Returns:
         The folder.
@@ -41,6 +48,10 @@ def keep(
     folder = made.RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
     last, hours = [_keep_one(source, folder) for source in sources], _hours(folder)
+    for evaluation in evaluations:
+        kept = folder / EVALUATIONS / f"{evaluation.name}.json"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy2(evaluation / "results.json", kept)
     made.Made(command, hardware, max(map(made.day_of, last)), commit, hours).write(folder)
     render(folder)
     return folder
@@ -87,8 +98,12 @@ def main() -> None:
     parser.add_argument("--command", required=True, help="the command that made it")
     parser.add_argument("--hardware", default=made.hardware(), help="default: this machine's")
     parser.add_argument("--commit", default=made.commit(), help="default: the one checked out")
+    parser.add_argument(
+        "--evaluations", nargs="*", default=(), type=pathlib.Path, help="folders of evaluate"
+    )
     options = parser.parse_args()
-    folder = keep(options.name, options.source, options.command, options.hardware, options.commit)
+    how = options.command, options.hardware, options.commit
+    folder = keep(options.name, options.source, *how, options.evaluations)
     print(f"Kept in {folder}. make tables brings it into the pages that quote it.")
 
 

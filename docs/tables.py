@@ -17,6 +17,7 @@ from sit_keras.runs.results import KINDS, accuracy_text
 from sit_keras.workflows import recipe_table, table_files
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVALUATIONS = "evaluations"
 _BLOCK = re.compile(r"(<!-- table: (?P<name>[^\n]*?) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
 _NUMBERS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 
@@ -42,14 +43,48 @@ def _runs(folder) -> str:
     heading = f"{_NUMBERS.get(len(configs), f'{len(configs)} seeds')} ({seeds})"
     lines = [f"| {heading} | linear evaluation | nearest neighbours |", "|---|---|---|"]
     for kind, name in KINDS.items():
-        name = f"SiT, {configs[0]['epochs']} epochs" if kind == "trained" else name
+        name = f"SiT, {_epochs(configs[0], found[0])}" if kind == "trained" else name
         cells = [_accuracies(found, probe, kind) for probe in ("linear", "knn")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     note = (
         f"`{how.command}`, accuracy on {found[0]['probe_test_images']:,} "
         f"{found[0]['probe_test_split']} images, {how.hardware}, {how.date}, commit {how.commit}."
     )
-    return "\n".join([*lines, "", note]) + "\n"
+    return "\n".join([*lines, "", note, *_evaluations(folder)]) + "\n"
+
+
+def _epochs(config, results) -> str:
+    """Returns for how many epochs a run has been trained, of those that it is to have."""
+    total, done = config["epochs"], results.get("epochs_done", config["epochs"])
+    return f"{total} epochs" if done == total else f"{done} of {total} epochs so far"
+
+
+def _evaluations(folder) -> list[str]:
+    """Returns the lines of a table of the evaluations that were kept with the runs."""
+    found = {path.stem: json.loads(path.read_text()) for path in (folder / EVALUATIONS).glob("*")}
+    if not found:
+        return []
+    lines = ["", f"| evaluation | labels | test images | {' | '.join(_JUDGES)} |", "|---" * 6 + "|"]
+    for name, results in sorted(found.items()):
+        cells = [judge(results) for judge in _JUDGES.values()]
+        counts = f"{results['train_images']:,} | {results['test_images']:,}"
+        lines.append(f"| {name.replace('_', ' ')} | {counts} | {' | '.join(cells)} |")
+    return lines
+
+
+def _judged(results, *path) -> str:
+    """Returns an accuracy of an evaluation with its interval, or nothing where it was not asked."""
+    for name in path:
+        results = results.get(name, {})
+    return accuracy_text(results).replace("%", " %") if results else ""
+
+
+# The columns of the evaluations, and where the accuracy is in their results.
+_JUDGES = {
+    "linear evaluation": lambda results: _judged(results, "linear"),
+    "nearest neighbours": lambda results: _judged(results, "knn", "scores", "20"),
+    "fine-tuned": lambda results: _judged(results, "finetune"),
+}
 
 
 def _accuracies(found, probe, kind) -> str:

@@ -129,11 +129,10 @@ def probe_images_text(results: dict) -> list[str]:
     Args:
         results: as in the `results.json` of a run, with `linear_accuracy`.
     """
-    lines = [
-        f"Both learned from {results['probe_train_images']:,} labelled training images, without "
-        "those held out."
-    ]
-    total = results.get("labelled_images")
+    used, total = results["probe_train_images"], results.get("labelled_images")
+    if used == total:
+        return [f"Both learned from all {total:,} labelled training images, as `evaluate` does."]
+    lines = [f"Both learned from {used:,} labelled training images, without those held out."]
     if total is None:
         return lines
     if results["probe_test_split"] == "test":

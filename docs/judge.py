@@ -1,0 +1,71 @@
+"""Judges the encoder of a run that goes on, on all labels, as a finished run does it on some.
+
+    python -m docs.judge runs/cifar10 --data_dir=DIR --hours=3.1 --output=judged
+
+The output is a folder that `python -m docs.keep` and `python -m docs.ship` take: the settings, the
+log, the encoder as it is now, its comparison with the baselines, and a card.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import shutil
+
+from sit_keras.data.sources import load_source
+from sit_keras.evaluation.baselines import compare_with_baselines
+from sit_keras.models.backbone import SiTBackbone
+from sit_keras.runs.files import write_json, write_text
+from sit_keras.runs.folder import read_settings
+from sit_keras.runs.log import read_log
+from sit_keras.runs.model_card import CARD, run_card
+
+COPIED = ("config.json", "log.csv", "encoder.keras")
+
+
+def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: float) -> dict:
+    """Writes what is known of a run so far.
+
+    Args:
+        run: the folder of the run.
+        output: a new folder.
+        data_dir: where TensorFlow Datasets keeps its data, or None.
+        hours: of training so far.
+
+    Returns:
+        What `results.json` holds.
+    """
+    output.mkdir(parents=True)
+    for name in COPIED:
+        shutil.copy2(run / name, output / name)
+    config, epochs = read_settings(output), len(read_log(output / "log.csv")["epoch"])
+    source = load_source(config.dataset, data_dir=data_dir)
+    encoder = SiTBackbone.from_preset(output)
+    num_images = len(source.train) - round(config.holdout * len(source.train))
+    results = {
+        "epochs_done": epochs,
+        "steps": epochs * (num_images // config.batch_size),
+        "train_seconds": 3600 * hours,
+        "answer": [f"This is epoch {epochs} of a run of {config.epochs} epochs that goes on."],
+        "probe_test_split": "test",
+        "labelled_images": len(source.train),
+        **compare_with_baselines(encoder, source.train, source.test, config.seed),
+    }
+    write_json(output / "results.json", results)
+    so_far = dataclasses.replace(config, epochs=epochs)
+    write_text(output / CARD, run_card(so_far, results, num_images))
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m docs.judge", description=__doc__)
+    parser.add_argument("run", type=pathlib.Path, help="the folder of the run")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="a new folder")
+    parser.add_argument("--data_dir", help="where TensorFlow Datasets keeps its data")
+    parser.add_argument("--hours", type=float, required=True, help="of training so far")
+    options = parser.parse_args()
+    results = judge(options.run, options.output, options.data_dir, options.hours)
+    print({probe: results[f"{probe}_accuracy"] for probe in ("linear", "knn")})
+
+
+if __name__ == "__main__":
+    main()
