@@ -77,7 +77,7 @@ def define_settings(flags: Flags) -> None:
         "dataset",
         "digits",
         f"What to train on: {', '.join(DATASETS)}. A folder holds your own images; its sub-folders "
-        "are classes, if there are any.",
+        "are classes, if there are any. A list is a text file of paths.",
         value="NAME",
     )
     flags.string(
@@ -135,7 +135,9 @@ def define_settings(flags: Flags) -> None:
     number("holdout", "Share of the training images kept for validation.")
     integer("sheet_every", "Epochs between two sheets of reconstructions.")
     integer("measure_every", "Epochs between two measurements of neighbours and gradient shares.")
-    flags.switch("strict", None, "Refuse a folder with unreadable images instead of skipping them.")
+    flags.switch(
+        "strict", None, "Refuse a folder or a list with unreadable images instead of skipping them."
+    )
     define_value_range(flags)
     integer("seed", "Seed of everything random.")
     flags.repeated(
