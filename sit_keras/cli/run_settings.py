@@ -13,6 +13,7 @@ from sit_keras.config.shipped import shipped
 
 # Flags that change a setting of the preset; without a value they leave it.
 NETWORK = ("image_size", "patch_size")
+PREPROCESSING = ("fit",)
 SETTINGS = (
     "epochs", "batch_size", "steps_per_epoch", "learning_rate", "min_learning_rate",
     "warmup_epochs", "weight_decay", "clip_norm", "tasks", "weighting", "task_weights",
@@ -77,7 +78,7 @@ def define_settings(flags: Flags) -> None:
         "dataset",
         "digits",
         f"What to train on: {', '.join(DATASETS)}. A folder holds your own images; its sub-folders "
-        "are classes, if there are any.",
+        "are classes, if there are any. A list is a text file of paths.",
         value="NAME",
     )
     flags.string(
@@ -99,10 +100,10 @@ def define_settings(flags: Flags) -> None:
     define_data(flags)
     flags.group("Settings that differ from the preset (the defaults shown are those of paper)")
     usual = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    network = dataclasses.asdict(usual["model"])
+    others = dataclasses.asdict(usual["model"]) | dataclasses.asdict(usual["preprocessing"])
 
     def default(name):
-        value = network[name] if name in NETWORK else usual[name]
+        value = others[name] if name in NETWORK + PREPROCESSING else usual[name]
         return None if value is None else str(value)
 
     def integer(name, text):
@@ -132,10 +133,17 @@ def define_settings(flags: Flags) -> None:
     string("precision", "float32, mixed_bfloat16 or mixed_float16.")
     integer("image_size", "Side of the network's input in pixels.")
     integer("patch_size", "Side of a patch in pixels; it divides image_size.")
+    string(
+        "fit",
+        "How images that are not square become the input wherever no random crop is taken: crop "
+        "(the centre) or pad (the whole image, with bars of the mean colour).",
+    )
     number("holdout", "Share of the training images kept for validation.")
     integer("sheet_every", "Epochs between two sheets of reconstructions.")
     integer("measure_every", "Epochs between two measurements of neighbours and gradient shares.")
-    flags.switch("strict", None, "Refuse a folder with unreadable images instead of skipping them.")
+    flags.switch(
+        "strict", None, "Refuse a folder or a list with unreadable images instead of skipping them."
+    )
     define_value_range(flags)
     integer("seed", "Seed of everything random.")
     flags.repeated(
@@ -154,6 +162,7 @@ def resolve(options: Options) -> RunConfig:
     preset = options.preset or usual_preset(options.dataset)
     given = {name: getattr(options, name) for name in SETTINGS}
     given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
+    given |= {f"preprocessing.{name}": getattr(options, name) for name in PREPROCESSING}
     given = {name: value for name, value in given.items() if value is not None}
     start = run_config(preset, recipe=options.recipe, dataset=options.dataset)
     return changed(start, given | read_set(options))

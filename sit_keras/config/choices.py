@@ -2,7 +2,7 @@
 
 DATASETS = (
     "digits", "translated_digits", "cifar10", "cifar100", "stl10", "tiny_imagenet", "folder:PATH",
-    "records:PATH", "tfds:NAME",
+    "list:FILE", "records:PATH", "tfds:NAME",
 )  # fmt: skip
 
 # Evaluation: how an encoder is evaluated, which of it is quick, and which features are looked at.

@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from sit_keras.config.checks import require
+from sit_keras.config.checks import check_choice, require
 from sit_keras.config.fields import normalize_fields
 
 # The channel statistics of ImageNet, which the authors use for every data set.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+FITS = ("crop", "pad")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +25,20 @@ class PreprocessingConfig:
         value_range: (low, high). What black and white are in the images that come in. Keras' own
             layers and `image_dataset_from_directory` use (0, 255), and so does uint8. Image files
             are always read as that; `RunConfig.value_range` says how, for more than 8 bits.
+        fit: str. How an image of another aspect ratio becomes the input: `crop` takes the centre,
+            and `pad` the whole image, with bars of the colour `mean` beside it or above and below.
+            With `pad`, `crop` has no effect. The random crops of pre-training stay as they are.
     """
 
     crop: float = 0.875
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     value_range: tuple[float, float] = (0.0, 255.0)
+    fit: str = "crop"
 
     def __post_init__(self):
         normalize_fields(self)
+        check_choice("fit", self.fit, FITS)
         require(0 < self.crop <= 1, f"crop must lie in (0, 1], received {self.crop}.")
         require(
             len(self.mean) == len(self.std) and all(value > 0 for value in self.std),

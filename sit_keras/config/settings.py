@@ -113,7 +113,7 @@ class RunConfig:
 
     Args:
         dataset: str. `digits`, `translated_digits`, `cifar10`, `cifar100`, `stl10`,
-            `tiny_imagenet`, `folder:PATH`, `records:PATH` or `tfds:NAME`.
+            `tiny_imagenet`, `folder:PATH`, `list:FILE`, `records:PATH` or `tfds:NAME`.
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
         preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder

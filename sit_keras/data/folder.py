@@ -8,9 +8,9 @@ import sys
 import typing
 
 import numpy as np
-from absl import logging
 
 from sit_keras.data import folder_classes, manifest
+from sit_keras.data.broken_files import report_broken
 from sit_keras.data.finding import (
     Found,
     Kind,
@@ -33,8 +33,7 @@ TEST_NO_CLASSES = (
     "test image, since the images to train on have no classes",
     "test images, since the images to train on have no classes",
 )
-_LISTED = 20  # names of broken files
-_CLASSES = 6  # names of classes
+SHOWN_CLASSES = 6  # names of classes
 
 
 class Survey(typing.NamedTuple):
@@ -73,7 +72,9 @@ def load_folder(
     """
     folder = _open(path)
     entries = manifest.check_files(folder.found.root, folder.files, value_range)
-    _report_broken(folder, entries, strict)
+    root = folder.found.root
+    broken = {os.path.join(root, file): e.reason for file, e in entries.items() if e.reason}
+    report_broken(root, broken, len(folder.files), strict)
     contents = _arrange(folder, entries, value_range)
     print(contents.text)
     return contents.train, contents.test
@@ -151,26 +152,6 @@ def _open(path) -> _Folder:
     return _Folder(found, folder_classes.find_splits(found))
 
 
-def _report_broken(folder: _Folder, entries: dict[str, manifest.Entry], strict: bool) -> None:
-    """Names the files that cannot be used, or refuses them."""
-    root = folder.found.root
-    broken = [(file, entry.reason) for file, entry in entries.items() if entry.reason]
-    if not broken:
-        return
-    listing = "\n".join(
-        f"  {printable(os.path.join(root, file))}: {printable(reason)}"
-        for file, reason in sorted(broken)[:_LISTED]
-    )
-    more = f"\n  and {len(broken) - _LISTED} more" if len(broken) > _LISTED else ""
-    found = (
-        f"{len(broken)} of {len(folder.files)} files in {printable(root)} cannot be read:\n"
-        f"{listing}{more}"
-    )
-    if strict:
-        raise ValueError(f"{found}\nMend or remove them, or run without --strict to skip them.")
-    logging.warning("%s\nThey are skipped; --strict refuses them.", found)
-
-
 def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -> _Contents:
     """Returns the images that can be used, with their labels, and a line about all of it."""
     found, splits = folder.found, folder.splits
@@ -215,7 +196,7 @@ def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -
             parts.append(f"no test image of {shortened([classes[i] for i in sorted(missing)])}")
     if +left_out:
         parts.append(f"left out: {describe_left_out(+left_out)}")
-    parts += _describe_notes(entries[file].note for file in train + test if file in entries)
+    parts += describe_notes(entries[file].note for file in train + test if file in entries)
     unread = len(folder.files) - len(entries)
     if unread:
         parts.append(f"{unread:,} not yet read")
@@ -232,7 +213,8 @@ def _why_unused(file: str, split: str, classes: dict[str, int]) -> tuple[Kind, s
     return None if name in classes else (TEST_OTHER_CLASS, name)
 
 
-def _describe_notes(notes: typing.Iterable[str]) -> list[str]:
+def describe_notes(notes: typing.Iterable[str]) -> list[str]:
+    """Returns what was done to the values of files as text, with the number of files."""
     counts = collections.Counter(notes)
     return [f"{counted(n, ('file', 'files'))}: {note}" for note, n in counts.items() if note]
 
@@ -242,7 +224,7 @@ def _describe_train(images: ImageSet, files: list[str], split: str) -> str:
     count = counted(len(images), ("image", "images"))
     names = images.class_names
     if names:
-        text = f"{count} in {len(names)} classes ({shortened(names, _CLASSES)})"
+        text = f"{count} in {len(names)} classes ({shortened(names, SHOWN_CLASSES)})"
         stray = [file for file, label in zip(files, images.labels, strict=True) if label < 0]
         if stray:
             text += f", {len(stray):,} of them beside the classes without a label"

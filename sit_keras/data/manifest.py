@@ -53,8 +53,8 @@ def check_files(root: str, files: list[str], value_range: Range = None) -> dict[
     """Reads each file that is new or has changed, and remembers what was found.
 
     Args:
-        root: str. A folder.
-        files: paths below it.
+        root: str. A folder, or the list that names the files: what the memory belongs to.
+        files: paths below the folder, or absolute ones.
         value_range: see `sit_keras.data.reading.check_image`.
 
     Returns:

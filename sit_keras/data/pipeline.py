@@ -231,10 +231,15 @@ def eval_batches(
     def read(path):
         size = max(preprocessing.image_shape[:2])
         opened = open_image(path, size, images.value_range)
-        centre = tf.cast(tf.reduce_min(opened.size), tf.float32) * preprocessing.config.crop
+        height_and_width = tf.cast(opened.size, tf.float32)
+        # The side that becomes the input: of a whole image, it is the long one.
+        if preprocessing.config.fit == "pad":
+            side = tf.reduce_max(height_and_width)
+        else:
+            side = tf.reduce_min(height_and_width) * preprocessing.config.crop
         # Whole pixels of a reduced image are large steps for the borders of the crop, so twice the
         # size is decoded.
-        return decode_image(opened, centre / (2 * size))[0]
+        return decode_image(opened, side / (2 * size))[0]
 
     items = _items_tensor(images)
     if images.in_memory:

@@ -1,4 +1,4 @@
-"""Where images come from: the embedded digits, TFDS, a folder of the user's own, or records."""
+"""Where images come from: the embedded digits, TFDS, a user's own folder or list, or records."""
 
 import dataclasses
 import os
@@ -12,6 +12,8 @@ from sit_keras.config.checks import check_value_range
 from sit_keras.config.extras import import_package
 from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
+from sit_keras.data.path_list import PREFIX as LIST
+from sit_keras.data.path_list import load_list, survey_list
 from sit_keras.data.records import describe_records, load_records
 from sit_keras.data.tfds_images import (
     DEFAULT_DATA_DIR,
@@ -33,7 +35,7 @@ TFDS_SPLITS = {
 # Those that come with scikit-learn.
 DIGITS = ("digits", "translated_digits")
 NUM_DIGITS_TRAIN = 1437
-DATASETS = (*DIGITS, *TFDS_SPLITS, "folder:PATH", "records:PATH", "tfds:NAME")
+DATASETS = (*DIGITS, *TFDS_SPLITS, "folder:PATH", "list:FILE", "records:PATH", "tfds:NAME")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,9 @@ def load_source(
         data_dir: the folder of TFDS; defaults to `DEFAULT_DATA_DIR`.
         download: bool. Let TFDS download and prepare what is missing. Off, the network is never
             touched.
-        strict: bool. For folders, refuse unreadable images instead of skipping them. What was
-            found in a folder, and what was left out, is printed.
-        value_range: (low, high) or None. For folders, which values become black and white in files
+        strict: bool. For folders and lists, refuse unreadable images instead of skipping them.
+            What was found in one, and what was left out, is printed.
+        value_range: (low, high) or None. For files, which values become black and white in files
             of more than 8 bits, see `sit_keras.data.reading.read_image`.
 
     Raises:
@@ -81,6 +83,8 @@ def load_source(
     if name.startswith("folder:"):
         train, test = load_folder(name.removeprefix("folder:"), strict, value_range)
         return Source(name, train, test)
+    if name.startswith(LIST):
+        return Source(name, load_list(name.removeprefix(LIST), strict, value_range), None)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         print(describe_records(train, test))
@@ -104,14 +108,16 @@ def survey_source(
         name, data_dir, download, value_range: as for `load_source`.
 
     Returns:
-        Survey, whose text is empty but for folders, records and `tfds:NAME`. The files of a folder
-        count as they were when it was opened the last time; those that were never read count as
+        Survey, whose text is empty but for folders, lists, records and `tfds:NAME`. Files count
+        as they were when they were opened the last time; those that were never read count as
         images.
     """
     if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
         return survey_folder(name.removeprefix("folder:"), value_range)
+    if name.startswith(LIST):
+        return survey_list(name.removeprefix(LIST), value_range)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         return Survey(len(train), len(train.labelled()), describe_records(train, test))

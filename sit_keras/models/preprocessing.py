@@ -9,20 +9,21 @@ import keras
 from keras import ops
 
 from sit_keras.augment.operations import normalize, unit_pixels
-from sit_keras.augment.resizing import resized_crop
+from sit_keras.augment.resizing import letterboxed, resized_crop
 from sit_keras.config.preprocessing import PreprocessingConfig
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
 class ImagePreprocessing(keras.layers.Layer):
-    """Cuts the centre out of images, resizes it, and normalises the channels.
+    """Cuts the centre out of images, or pads them, resizes, and normalises the channels.
 
-    The centre crop has the aspect ratio of the network's input; the resizing is antialiased bicubic
-    as in Pillow. Greyscale images are repeated where the network takes colours.
+    The centre crop has the aspect ratio of the network's input, and so have padded images; the
+    resizing is antialiased bicubic as in Pillow. Greyscale images are repeated where the network
+    takes colours.
 
     Args:
         image_shape: (height, width, channels) of the network's input.
-        crop, mean, std, value_range: as for `PreprocessingConfig`.
+        crop, mean, std, value_range, fit: as for `PreprocessingConfig`.
 
     Call arguments:
         images: (B, H, W, C) of any type, in the value range.
@@ -44,12 +45,13 @@ class ImagePreprocessing(keras.layers.Layer):
         mean: tuple[float, ...] = PreprocessingConfig.mean,
         std: tuple[float, ...] = PreprocessingConfig.std,
         value_range: tuple[float, float] = PreprocessingConfig.value_range,
+        fit: str = PreprocessingConfig.fit,
         **kwargs,
     ):
         # Pixels lose too much in half precision.
         super().__init__(**{"autocast": False, **kwargs, "dtype": "float32"})
         self.image_shape = tuple(image_shape)
-        self.config = PreprocessingConfig(crop, mean, std, value_range)
+        self.config = PreprocessingConfig(crop, mean, std, value_range, fit)
 
     @classmethod
     def of(cls, backbone: keras.Model, **kwargs) -> "ImagePreprocessing":
@@ -68,11 +70,14 @@ class ImagePreprocessing(keras.layers.Layer):
         return unit_pixels(match_channels(images, self.image_shape[-1]), self.config.value_range)
 
     def centre(self, images):
-        """Returns the resized centre crops (B, h, w, C) of images (B, H, W, C) in [0, 1]."""
+        """Returns images (B, H, W, C) in [0, 1] as (B, h, w, C), cropped or padded by `fit`."""
         batch, height, width = ops.shape(images)[:3]
         size = self.image_shape[:2]
-        if tuple(images.shape[1:3]) == size and self.config.crop == 1.0:
+        is_padded = self.config.fit == "pad"
+        if tuple(images.shape[1:3]) == size and (is_padded or self.config.crop == 1.0):
             return ops.clip(images, 0.0, 1.0)
+        if is_padded:
+            return letterboxed(images, self.config.mean, size)
         # The largest box of the input's aspect ratio, and the share of it that is kept.
         whole = ops.cast(height, "float32"), ops.cast(width, "float32")
         rows = ops.minimum(whole[0], whole[1] * (size[0] / size[1])) * self.config.crop

@@ -11,6 +11,7 @@ import tensorflow as tf
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
+from sit_keras.data.path_list import list_folder
 from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images
 from sit_keras.data.sources import load_source
 from sit_keras.data.splits import hold_out
@@ -81,10 +82,11 @@ class RunData:
 
     @property
     def folder(self) -> pathlib.Path | None:
-        """The folder of the data set, None for images in memory."""
+        """The folder of the data set, or of the list of its images; None for images in memory."""
         if self.train.in_memory:
             return None
-        return pathlib.Path(self.config.dataset.partition(":")[2]).expanduser()
+        kind, _, path = self.config.dataset.partition(":")
+        return pathlib.Path(list_folder(path) if kind == "list" else path).expanduser()
 
     def refuse_as_output(self, output: str | os.PathLike) -> None:
         """Raises ValueError if a folder for results is one of the folders of these images.

@@ -46,6 +46,21 @@ class Parts:
         return self.classifier and self.classifier.head
 
 
+# What becomes of an image, by `PreprocessingConfig.fit`.
+_FITTING = {
+    "crop": [
+        "cut out the middle square, whose side is `crop` of the short side in whole pixels",
+        "resize it to `image_shape`, antialiased bicubic (a = -0.5)",
+    ],
+    "pad": [
+        "resize the whole image, antialiased bicubic (a = -0.5), so that its long side fits "
+        "`image_shape` and its short side keeps the ratio in whole pixels; `crop` has no effect",
+        "put it in the middle of an image of the colour `mean`; where an odd number of pixels is "
+        "left, one more lies below or to the right",
+    ],
+}
+
+
 def class_names(head: ClassifierHead) -> tuple[str, ...]:
     """Returns the names of a head's classes, their numbers if it has none."""
     return head.class_names or tuple(map(str, range(head.num_classes)))
@@ -144,8 +159,7 @@ def contract(signatures: dict, parts: Parts, precision: str) -> dict[str, typing
             "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
             "orientation not applied",
             "steps": [
-                "cut out the middle square, whose side is `crop` of the short side in whole pixels",
-                "resize it to `image_shape`, antialiased bicubic (a = -0.5)",
+                *_FITTING[preprocessing.fit],
                 "take `mean` from each channel and divide it by `std`",
             ],
             "left_to_the_caller": [
@@ -156,6 +170,7 @@ def contract(signatures: dict, parts: Parts, precision: str) -> dict[str, typing
             "image_shape": list(parts.encoder.image_shape),
             "value_range": [0.0, 1.0],
             "crop": preprocessing.crop,
+            "fit": preprocessing.fit,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "limits": {

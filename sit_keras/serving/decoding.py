@@ -36,7 +36,11 @@ TOO_LARGE = (
 
 
 def decode_images(
-    files: tf.Tensor, size: int, enough: int, view: typing.Callable[[tf.Tensor], tf.Tensor]
+    files: tf.Tensor,
+    size: int,
+    enough: int,
+    view: typing.Callable[[tf.Tensor], tf.Tensor],
+    fit: str = "crop",
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes JPEG and PNG files of any mode, transparency laid over white.
 
@@ -47,9 +51,10 @@ def decode_images(
     Args:
         files: (B,) string.
         size: int. S in pixels.
-        enough: int. A short side in pixels that suffices; larger files are reduced by a whole
-            factor first, but never below it.
+        enough: int. A side in pixels that suffices, the short one for `crop` and the long one for
+            `pad`; larger files are reduced by a whole factor first, but never below it.
         view: makes (1, H, W, 3) float32 in [0, 1] to (1, S, S, 3).
+        fit: str. What `view` takes: `crop`, the centre alone, or `pad`, the whole image.
 
     Returns:
         pixels (B, S, S, 3) float32, zero where a file was refused, and reasons (B,) string, empty
@@ -59,8 +64,10 @@ def decode_images(
         tf.errors.InvalidArgumentError: when it runs, if there are more files than the limit.
     """
 
+    wanted = _Wanted(enough, fit == "pad")
+
     def one(index, file):
-        pixels, reason = _decode(file, enough)
+        pixels, reason = _decode(file, wanted)
         return index, view(pixels[None])[0], reason
 
     with tf.control_dependencies([refuse_more_images(files)]):
@@ -91,7 +98,7 @@ def refuse_more_images(batch: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(count <= MAX_IMAGES, [text])
 
 
-def _decode(file: tf.Tensor, enough: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode(file: tf.Tensor, wanted: "_Wanted") -> tuple[tf.Tensor, tf.Tensor]:
     """One file to ((H, W, 3) float32 in [0, 1], reason), or raises where a decoder does."""
 
     def refuse(reason):
@@ -104,14 +111,14 @@ def _decode(file: tf.Tensor, enough: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.case(
         [
             (tf.strings.length(file) > MAX_BYTES, refuse(TOO_LONG)),
-            (is_png, lambda: _decode_png(file, enough, refuse)),
-            (is_jpeg, lambda: _decode_jpeg(file, enough, refuse)),
+            (is_png, lambda: _decode_png(file, wanted, refuse)),
+            (is_jpeg, lambda: _decode_jpeg(file, wanted, refuse)),
         ],
         default=refuse(FOREIGN),
     )
 
 
-def _decode_png(file, enough, refuse):
+def _decode_png(file, wanted, refuse):
     header = png_chunks.png_header(file)
 
     def walk():
@@ -122,11 +129,11 @@ def _decode_png(file, enough, refuse):
             return tf.cond(too_much, refuse(DAMAGED), accept)
 
         def accept():
-            pixels = _square(tf.io.decode_png(parts.file, channels=4))
+            pixels = wanted.part(tf.io.decode_png(parts.file, channels=4))
             # Only a file that is transparent pays for a whole image of floats.
             solid = tf.reduce_min(pixels[..., 3]) == 255
             pixels = tf.cond(solid, lambda: pixels[..., :3], lambda: _over_white(pixels))
-            return _reduce(pixels, enough), tf.constant("")
+            return wanted.reduced(pixels), tf.constant("")
 
         too_long = tf.strings.length(parts.data) > MAX_PNG_DATA
         reasons = [
@@ -151,7 +158,7 @@ def _over_white(pixels):
     return tf.cast(tf.round(255 + alpha * (colour - 255)), tf.uint8)
 
 
-def _decode_jpeg(file, enough, refuse):
+def _decode_jpeg(file, wanted, refuse):
     header = jpeg_scans.jpeg_header(file)
     height, width = header.height, header.width
     too_large = (height * width > MAX_JPEG_PIXELS) | (
@@ -159,8 +166,8 @@ def _decode_jpeg(file, enough, refuse):
     )
 
     def accept():
-        # The smallest fraction that leaves the short side long enough.
-        share = tf.minimum(height, width) // enough
+        # The smallest fraction that leaves the side long enough.
+        share = wanted.side(height, width) // wanted.enough
         which = tf.reduce_sum(tf.cast(share >= _FRACTIONS[1:], tf.int32))
         decoders = [
             lambda fraction=fraction: tf.io.decode_jpeg(
@@ -168,7 +175,7 @@ def _decode_jpeg(file, enough, refuse):
             )
             for fraction in _FRACTIONS
         ]
-        return _reduce(_square(tf.switch_case(which, decoders)), enough), tf.constant("")
+        return wanted.reduced(wanted.part(tf.switch_case(which, decoders))), tf.constant("")
 
     def count_scans():
         too_many = jpeg_scans.has_too_many_scans(file, header)
@@ -185,23 +192,43 @@ def _decode_jpeg(file, enough, refuse):
     )
 
 
-def _square(pixels):
-    """The middle of a picture, of which the centre crop takes no more: (H, W, C) -> nearly square.
+class _Wanted(typing.NamedTuple):
+    """How much of a picture, and in which size.
 
-    Both sides keep their parity, so that the centre stays where it was.
+    Args:
+        enough: int. Pixels of the side that counts.
+        is_whole: bool. All of the picture, whose long side counts, or its middle square.
     """
-    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-    short = tf.minimum(height, width)
-    tall, wide = (short + (side - short) % 2 for side in (height, width))
-    top, left = (height - tall) // 2, (width - wide) // 2
-    return pixels[top : top + tall, left : left + wide]
 
+    enough: int
+    is_whole: bool
 
-def _reduce(pixels, enough):
-    """(H, W, 3) uint8 -> float32 in [0, 1], means of whole blocks where it is large enough."""
-    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-    factor = tf.maximum(tf.minimum(height, width) // enough, 1)
-    height, width = height // factor, width // factor
-    whole = pixels[None, : height * factor, : width * factor]
-    means = tf.raw_ops.ResizeArea(images=whole, size=(height, width))  # reads uint8 as it is
-    return tf.ensure_shape(means[0] / 255.0, (None, None, 3))
+    def side(self, height, width):
+        """Returns the side that counts."""
+        return tf.maximum(height, width) if self.is_whole else tf.minimum(height, width)
+
+    def part(self, pixels):
+        """Returns what is needed of pixels (H, W, C): all, or nearly the middle square.
+
+        Both sides keep their parity, so that the centre stays where it was.
+        """
+        if self.is_whole:
+            return pixels
+        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+        short = tf.minimum(height, width)
+        tall, wide = (short + (side - short) % 2 for side in (height, width))
+        top, left = (height - tall) // 2, (width - wide) // 2
+        return pixels[top : top + tall, left : left + wide]
+
+    def reduced(self, pixels):
+        """(H, W, 3) uint8 -> float32 in [0, 1], means of blocks where it is large enough."""
+        height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+        factor = tf.maximum(self.side(height, width) // self.enough, 1)
+        if self.is_whole:  # no border is cut off, and a short side does not vanish
+            pixels = pixels[None]
+            height, width = (tf.maximum((n + factor // 2) // factor, 1) for n in (height, width))
+        else:
+            height, width = height // factor, width // factor
+            pixels = pixels[None, : height * factor, : width * factor]
+        means = tf.raw_ops.ResizeArea(images=pixels, size=(height, width))  # reads uint8 as it is
+        return tf.ensure_shape(means[0] / 255.0, (None, None, 3))

@@ -30,8 +30,8 @@ Outputs = dict[str, tf.Tensor]
 class Servable(tf.Module):
     """The signatures of an exported model, with its weights as variables.
 
-    All of them crop the centre of an image, resize and normalise it inside, by the preprocessing
-    that the encoder was trained with, and answer `ok` and `error` for each image.
+    All of them crop the centre of an image or pad it, resize and normalise it inside, by the
+    preprocessing that the encoder was trained with, and answer `ok` and `error` for each image.
 
     Args:
         encoder: SiTBackbone, for square colour images.
@@ -58,13 +58,14 @@ class Servable(tf.Module):
         height, width, channels = encoder.image_shape
         if height != width or channels != 3:
             raise ValueError(
-                "An export takes the middle square of colour images, so the encoder's image_shape "
+                "An export makes colour images square, so the encoder's image_shape "
                 f"must be (S, S, 3); received {encoder.image_shape}. Another size can be had by "
                 "`SiTBackbone.from_preset(..., image_shape=)`."
             )
         # The layer itself must not become a part of this module, which would save it.
         layer = ImagePreprocessing.of(encoder)
         self._centre, self._normalize = layer.centre, layer.normalize
+        self._fit = layer.config.fit
         self._denormalize = functools.partial(
             denormalize, mean=layer.config.mean, std=layer.config.std
         )
@@ -181,7 +182,7 @@ class Servable(tf.Module):
         enough = min(ENOUGH * self._size, max(ENOUGH_AT_MOST, self._size))
 
         def of_files(image_bytes):
-            pixels, error = decode_images(image_bytes, self._size, enough, self._centre)
+            pixels, error = decode_images(image_bytes, self._size, enough, self._centre, self._fit)
             return _answers(function(self._normalize(pixels)), tf.equal(error, ""), error)
 
         return of_files

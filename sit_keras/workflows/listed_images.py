@@ -67,7 +67,8 @@ def list_images(
         else:
             paths += images.items.tolist()
     items = np.concatenate([images.items for images in splits.values()])
-    return Listed(paths, ImageSet(items, np.full(len(items), NO_LABEL)))
+    labels = np.full(len(items), NO_LABEL)
+    return Listed(paths, ImageSet(items, labels, value_range=found.train.value_range))
 
 
 def list_pictures(
@@ -187,7 +188,7 @@ def _folder_of(source: str) -> str | None:
     """Returns the folder that a source names, or None for a data set."""
     if source.startswith("folder:"):
         return source.removeprefix("folder:")
-    if source.startswith(("records:", "tfds:")):
+    if source.startswith(("list:", "records:", "tfds:")):
         return None
     is_folder = os.path.isdir(os.path.expanduser(source))
     if source in _OTHERS:

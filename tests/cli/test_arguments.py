@@ -14,7 +14,15 @@ from sit_keras.config.execution import Execution
 from sit_keras.config.settings import RunConfig
 
 # The function of each verb, and where the name of an argument differs from that of its flags.
-SETTINGS = {"dataset", "preset", "recipe", "set", *run_settings.SETTINGS, *run_settings.NETWORK}
+SETTINGS = {
+    "dataset",
+    "preset",
+    "recipe",
+    "set",
+    *run_settings.SETTINGS,
+    *run_settings.NETWORK,
+    *run_settings.PREPROCESSING,
+}
 CALLS = {
     "train": ("workflows.pretrain", "pretrain",
               {"config": SETTINGS, "execution": set(train.EXECUTION)}),
@@ -79,6 +87,8 @@ def test_settings_with_a_flag_of_their_own_are_settings():
     assert set(run_settings.SETTINGS) <= fields
     model = {field.name for field in dataclasses.fields(RunConfig().model)}
     assert set(run_settings.NETWORK) <= model
+    preprocessing = {field.name for field in dataclasses.fields(RunConfig().preprocessing)}
+    assert set(run_settings.PREPROCESSING) <= preprocessing
     assert set(train.EXECUTION) == {field.name for field in dataclasses.fields(Execution)}
 
 
@@ -143,12 +153,12 @@ def test_training_passes_its_settings_on(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "sit_keras.workflows.pretrain.pretrain", lambda **given: received.append(given) or {}
     )
-    call("train", ["--seed=3", "--patch_size=8", "--set=corruption.drop=0.1", "--on_nan=skip",
-                   "--noresume", "--remat", f"--run_dir={tmp_path}"])  # fmt: skip
+    call("train", ["--seed=3", "--patch_size=8", "--fit=pad", "--set=corruption.drop=0.1",
+                   "--on_nan=skip", "--noresume", "--remat", f"--run_dir={tmp_path}"])  # fmt: skip
     (given,) = received
     config = given["config"]
     assert (config.preset, config.seed, config.model.patch_size) == ("digits", 3, 8)
-    assert config.corruption.drop == 0.1
+    assert config.corruption.drop == 0.1 and config.preprocessing.fit == "pad"
     assert given["execution"] == Execution(on_nan="skip", resume=False, remat=True)
     assert given["run_dir"] == str(tmp_path)
 

@@ -81,6 +81,7 @@ OUT_OF_RANGE = [
     (PreprocessingConfig, "crop", 0.0, {}),
     (PreprocessingConfig, "crop", 1.1, {}),
     (PreprocessingConfig, "crop", NAN, {}),
+    (PreprocessingConfig, "fit", "stretch", {}),
     (PreprocessingConfig, "mean", (0.5,), {}),
     (PreprocessingConfig, "std", (0.5, 0.5, 0.0), {}),
     (PreprocessingConfig, "std", (0.5, 0.5, NAN), {}),

@@ -75,6 +75,7 @@ def test_the_contract_states_the_preprocessing_in_numbers(exported):
         "image_shape": [16, 16, 3],
         "value_range": [0.0, 1.0],  # of what is sent, whatever the encoder was trained on
         "crop": PREPROCESSING.crop,
+        "fit": "crop",
         "mean": list(PREPROCESSING.mean),
         "std": list(PREPROCESSING.std),
     }

@@ -58,7 +58,7 @@ def test_the_classes_are_those_that_the_classifier_predicts(functions, run_folde
 def test_a_client_could_follow_the_contract(exported, run_folder, functions, unit_pictures):
     """Its numbers are all that is needed to preprocess images as the export does."""
     about = contract_of(exported)
-    names = ("image_shape", "crop", "mean", "std", "value_range")
+    names = ("image_shape", "crop", "mean", "std", "value_range", "fit")
     layer = ImagePreprocessing(**{name: about["preprocessing"][name] for name in names})
     encoder = SiTBackbone.from_config(about["model"])
     encoder.set_weights(SiTBackbone.from_preset(run_folder).get_weights())
