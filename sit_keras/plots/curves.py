@@ -13,6 +13,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sit_keras.config.checks import TASKS
 from sit_keras.plots.figures import save_figure
 
+# What people call a column, where it is not the name of a task.
+_NAMES = {"loss": "all tasks", "knn_accuracy": "class, by neighbours"}
+
 
 class Panel(typing.NamedTuple):
     """One chart of the curves.
@@ -97,12 +100,12 @@ def training_curves(
         path: of the PNG.
         chance: by the name of a column its value by guessing, which is drawn as a dotted line.
     """
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    figure = Figure(figsize=(13, 8), layout="constrained")
     panels = curve_panels(log)
     cells = list(figure.subplots(2, 3).flat)
     for axes, panel in zip(cells, panels, strict=False):
         _draw(axes, panel, log, chance or {})
-        axes.set_title(panel.title)
+        axes.set_title(panel.title, pad=42)
     for axes in cells[len(panels) :]:
         axes.set_axis_off()  # fixed weights have no alphas
     save_figure(figure, path)
@@ -115,7 +118,7 @@ def panel_svg(panel: Panel, log: dict[str, np.ndarray], chance: dict[str, float]
         panel: of `curve_panels`.
         log, chance: as for `training_curves`.
     """
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
     axes = figure.subplots()
     _draw(axes, panel, log, chance)
     for side in ("top", "right"):
@@ -140,31 +143,27 @@ def _draw(axes, panel, log, chance):
             "--" if name.startswith("val_") else "-",
             color=_colour(name),
             marker="." if few or known.sum() < 3 else None,
-            label=_label(name),
+            label=_label(name, panel.columns),
         )
     for name in panel.columns:
         if name in chance:
-            axes.axhline(
-                chance[name], linestyle=":", color=_colour(name), label=f"{_label(name)}, by chance"
-            )
+            axes.axhline(chance[name], linestyle=":", color=_colour(name))
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.is_share:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(0, 1 if panel.columns[0].startswith("share_") else None)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, framealpha=0, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-                frameon=False)  # fmt: skip
+    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
-def _label(name):
-    """Returns what people call a column."""
+def _label(name, columns):
+    """Returns what people call a column; None for the held-out one beside one of training."""
     plain = name.removeprefix("val_")
-    for start in ("alpha_", "weight_", "share_"):
-        plain = plain.removeprefix(start)
-    plain = plain.removesuffix("_accuracy").replace("knn", "class by neighbours")
-    plain = plain.replace("loss", "all tasks")
-    return f"{plain}, held out" if name.startswith("val_") else plain
+    if plain != name and plain in columns:
+        return None
+    plain = plain.partition("_")[2] if plain.startswith(("alpha_", "weight_", "share_")) else plain
+    return _NAMES.get(plain, plain.removesuffix("_accuracy"))
 
 
 def _colour(name):

@@ -23,7 +23,7 @@ from sit_keras.runs.data import RunData, shuffled
 # Images in the map, and at most so many of them that were not trained on.
 MAX_MAPPED, MAX_UNSEEN = 800, 400
 MAX_EXAMINED = 5_000  # labels that are compared with those of their neighbours
-MAX_DOUBTS = 24
+MAX_DOUBTS = 12
 THUMBNAIL, LARGE = 64, 192  # pixels
 
 
@@ -114,10 +114,10 @@ def image_name(images: ImageSet, row: int, folder: str | os.PathLike | None) -> 
         folder: of the data set, or None.
 
     Returns:
-        Its path within the data set; `image` where it is in memory and has no name.
+        Its path within the data set; nothing where it is in memory.
     """
     if images.in_memory:
-        return "image"
+        return ""
     item = str(images.items[row])
     address = RecordAddress.parse(item)
     path = item if address is None else address.shard
@@ -137,8 +137,9 @@ def _doubt_tiles(doubts, parts, data, encoder):
         row = int(doubt.row - starts[part])
         (pixels,) = pixels_of(parts[part].take(np.array([row])), encoder, LARGE)
         name = image_name(parts[part], row, data.folder)
+        name = f"{name}: " if name else ""
         text = (
-            f"{name}: labelled {names[doubt.label]}; {doubt.agreement:.0%} of its neighbours are "
+            f"{name}labelled {names[doubt.label]}; {doubt.agreement:.0%} of its neighbours are "
             f"{names[doubt.suggested]}"
         )
         tiles.append(Tile(pixels, text))

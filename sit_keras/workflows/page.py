@@ -24,6 +24,9 @@ from sit_keras.workflows.explored import Explored
 from sit_keras.workflows.picture import Picture
 
 _SMALL = 100  # pixels; smaller images are enlarged pixel by pixel, and kept without loss
+_WIDE = 800  # pixels; texts of wider pictures could not be read on the screen of a phone
+# How many strips lie side by side, by the least number of images in one.
+_LAYOUTS = ((8, "whole"), (4, "half"), (0, "narrow"))
 
 
 class Section(typing.NamedTuple):
@@ -97,11 +100,14 @@ def captions(picture: Picture) -> list[str]:
 
 
 def sheet(path: os.PathLike, caption: str) -> str:
-    """Returns a picture of a file, with its caption."""
-    data = base64.b64encode(pathlib.Path(path).read_bytes()).decode()
+    """Returns a picture of a file, with its caption; a wide one scrolls on a narrow screen."""
+    content = pathlib.Path(path).read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        kind = "sheet wide" if image.width > _WIDE else "sheet"
+    data = base64.b64encode(content).decode()
     image = f"<img class='paper' alt='{text(caption)}' src='data:image/png;base64,{data}'>"
     return (
-        f"<figure class='sheet'><div class='scroll'>{_zoom(image, caption)}</div>"
+        f"<figure class='{kind}'><div class='scroll'>{_zoom(image, caption)}</div>"
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 
@@ -118,11 +124,12 @@ def chart(svg: str, title: str, caption: str) -> str:
 def gallery(strips: typing.Sequence[Strip]) -> str:
     """Returns strips of images that are laid out as the screen allows."""
     most = max(len(strip.tiles) for strip in strips)
-    kind = {2: "two", 3: "three"}.get(most, "many")
+    across = next(name for least, name in _LAYOUTS if most >= least)
     groups = "".join(
-        f"<div class='strip {kind}'>{''.join(map(_tile, strip.tiles))}</div>" for strip in strips
+        f"<div class='strip' style='--images:{most}'>{''.join(map(_tile, strip.tiles))}</div>"
+        for strip in strips
     )
-    return f"<div class='strips{' narrow' if most <= 3 else ''}'>{groups}</div>"
+    return f"<div class='strips {across}'>{groups}</div>"
 
 
 def album(tiles: typing.Sequence[Tile]) -> str:

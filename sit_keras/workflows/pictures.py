@@ -187,7 +187,7 @@ def _reconstructions(network, config: RunConfig, views, are_training: bool, fold
     caption = f"Corrupted views of {_kind(are_training)}, as the reconstruction head restores them."
     if turns is not None:
         caption += " Green and red: whether the rotation head told the angle of the corrupted view."
-    good = "The shapes that were blurred or cut out are back; early in a training all is grey."
+    good = "The shapes that were blurred or cut out are back. Early in a training all is noise."
     pixels = (image_grids.to_pixels(each, how) for each in views_of)
     strips = tiles.reconstruction_strips(*pixels, truth, turns)
     return Picture(path, "What it restores", caption, good, tuple(strips))

@@ -129,10 +129,11 @@ def _baselines(results):
     if "linear_accuracy" not in results:
         return []
     count, split = results["probe_test_images"], results["probe_test_split"]
-    heading = f"Accuracy (95 % interval) on {count} {split} images"
+    note = " ".join(probe_images_text(results)).replace("`", "")
     return [
-        table(baseline_rows(results), (heading, *BASELINES_HEADING[1:])),
-        paragraph(" ".join(probe_images_text(results)), "note"),
+        paragraph(f"Accuracy (95 % interval) on {count} {split} images."),
+        table(baseline_rows(results), BASELINES_HEADING),
+        paragraph(note, "note"),
     ]
 
 
@@ -153,9 +154,9 @@ def _doubts(explored):
         return []
     counts = f"{explored.num_doubts:,} of {explored.num_examined:,} labels"
     text = (
-        f"Of the ten images most similar to an image, seven or more have one and the same other "
-        f"label: this is so for {counts} that were examined. Some are mistakes in the data, the "
-        "others show what the encoder confuses; look before you change one."
+        "Of the ten images most similar to an image, seven or more have one and the same other "
+        f"label: this is so for {counts} that were examined. Some may be mistakes in the data, "
+        "the others show what the encoder confuses; look before you change one."
     )
     shown = len(explored.doubts)
     if not shown:
