@@ -24,6 +24,8 @@ def patch_colours(tokens: np.ndarray) -> np.ndarray:
     """
     patches = tokens.reshape(-1, tokens.shape[-1])
     colours = np.full((len(patches), 3), 0.5, "float32")
+    if np.ptp(patches, axis=0).max() <= 1e-6:
+        return colours.reshape(*tokens.shape[:2], 3)
     count = min(3, *patches.shape)
     parts = PCA(count, random_state=0).fit_transform(patches)
     # One odd patch would leave all others a single colour.

@@ -15,6 +15,7 @@
     "#b5a82c", "#22aabf"];
   const BY_ERROR = ["#d6453d", "#4c78d8"];
   const view = { zoom: 1, left: 0, top: 0 };
+  const areThumbnails = () => view.zoom * Math.sqrt((width() * height()) / count) > ROOM && sprite.naturalWidth > 0;
   let mode = root.querySelector("input:checked").value;
   let hovered = -1, selected = -1, only = null;
 
@@ -46,8 +47,7 @@
     context.scale(ratio, ratio);
     const style = getComputedStyle(root);
     const ink = style.getPropertyValue("--ink");
-    const spacing = view.zoom * Math.sqrt((width() * height()) / count);
-    const asThumbnails = spacing > ROOM && sprite.naturalWidth;
+    const asThumbnails = areThumbnails();
     const order = [...Array(count).keys()];
     if (mode === "right") order.sort((a, b) => data.right[b] - data.right[a]);
     for (const i of order) {
@@ -87,7 +87,7 @@
   }
 
   function nearestTo(x, y) {
-    let best = -1, least = REACH * REACH;
+    let best = -1, least = (areThumbnails() ? THUMB * 0.7 : REACH) ** 2;
     for (let i = 0; i < count; i++) {
       if (hidden(i)) continue;
       const [a, b] = place(i), distance = (a - x) ** 2 + (b - y) ** 2;

@@ -51,7 +51,7 @@ def _class_results(results):
     linear = results.get("linear", {})
     names = list(linear.get("per_class", {}))
     confusion = np.array(linear.get("confusion", []), int)
-    if len(names) != len(confusion):  # a class without test images has no name there
+    if not names or len(names) != len(confusion):  # a class without test images has no name there
         return []
     rows = class_rows(confusion, names)
     return ["<h3>Linear evaluation, class by class</h3>", table(rows, CLASS_HEADING)]
