@@ -148,9 +148,12 @@ def test_the_map_zooms_moves_resets_and_changes_its_colours(opened):
     assert zoomed != start and "zoomed" in page.locator("#map").get_attribute("class")
     page.locator("#map canvas.plane").scroll_into_view_if_needed()
     box = page.locator("#map canvas.plane").bounding_box()
-    page.mouse.move(box["x"] + 100, box["y"] + 80)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 700, box["y"] + 400, steps=4)
+    data = json.loads(page.locator("#map-data").text_content())
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()  # and bring an image at a border into sight
+    moves = (400 if data["x"][2] < 0.5 else -400), (200 if data["y"][2] < 0.5 else -200)
+    page.mouse.move(middle[0] + moves[0], middle[1] + moves[1], steps=4)
     page.mouse.up()
     page.mouse.move(5, 5)
     assert colours_of_map(page) != zoomed
