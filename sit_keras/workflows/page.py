@@ -5,7 +5,6 @@ Shapes: N images, T side, H W image, C channels.
 
 import base64
 import html
-import importlib.resources
 import io
 import json
 import math
@@ -23,6 +22,7 @@ from sit_keras.runs.files import write_text
 from sit_keras.workflows.explored import Explored
 from sit_keras.workflows.picture import Picture
 
+_TEMPLATES = pathlib.Path(__file__).parents[1] / "templates"
 _SMALL = 100  # pixels; smaller images are enlarged pixel by pixel, and kept without loss
 _WIDE = 800  # pixels; texts of wider pictures could not be read on the screen of a phone
 # How many strips lie side by side, by the least number of images in one.
@@ -238,5 +238,4 @@ def _class(kind):
 
 
 def _template(name):
-    place = importlib.resources.files("sit_keras") / "templates" / name
-    return place.read_text(encoding="utf-8")
+    return (_TEMPLATES / name).read_text(encoding="utf-8")

@@ -92,9 +92,7 @@ def write_report(
     curves = by_name.pop("curves", None)
     on_map = by_name.pop("feature_map", None)
     sections = [
-        Section(
-            "baselines", "Compared with an untrained network and raw pixels", _baselines(results)
-        ),
+        Section("baselines", "Compared with what needs no training", _baselines(results)),
         Section("map", "A map of the images", _map(on_map, explored)),
         Section("doubts", "Labels that the neighbours contradict", _doubts(explored)),
         *(Section(name, each.title, _picture(each)) for name, each in _in_order(by_name)),

@@ -1,6 +1,6 @@
 """The page of a run in a real browser: the map, the enlarged pictures, a phone, and the dark.
 
-It needs Playwright (in the extra `dev`) and a Chromium, either Debian's (`apt-get install
+It needs Playwright (`pip install playwright`) and a Chromium, either Debian's (`apt-get install
 chromium`) or Playwright's own (`playwright install chromium`).
 """
 
@@ -46,9 +46,7 @@ CONTRASTS = """
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason='no Playwright: pip install "sit-keras[dev]"'
-    )
+    api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
     path = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
