@@ -31,7 +31,7 @@ def test_the_page_needs_no_other_file_and_forbids_itself_the_network(tmp_path):
 
 
 def test_the_page_names_no_folder_of_this_machine(tmp_path):
-    page = page_of(tmp_path / "run")
+    page = re.sub("base64,[A-Za-z0-9+/=]+", "", page_of(tmp_path / "run"))
     assert str(tmp_path) not in page and "/home" not in page and "/tmp" not in page
 
 
