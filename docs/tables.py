@@ -10,7 +10,7 @@ import pathlib
 import re
 
 from docs.made import FILE, RESULTS, ROOT, Made
-from sit_keras.plots import charts
+from sit_keras.plots import charts, curves
 from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.log import read_log
 from sit_keras.runs.results import KINDS, accuracy_text
@@ -105,7 +105,7 @@ def readme(folder: pathlib.Path) -> str:
 def render(folder: pathlib.Path) -> None:
     """Writes the charts, `table.md` and `README.md` of a kept result."""
     for log in folder.glob("seed*/log.csv"):
-        charts.training_curves(read_log(log), log.with_name("curves.png"))
+        curves.training_curves(read_log(log), log.with_name("curves.png"))
     if (folder / recipe_table.RECORDS).exists():
         recipe_table.write(folder)
     if (folder / "table.json").exists():

@@ -1,4 +1,4 @@
-"""Charts: training curves, confusion matrices, maps of features, tables, searches.
+"""Charts: confusion matrices, maps of features, tables, searches.
 
 Shapes: N images, K classes.
 """
@@ -10,55 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
-from sit_keras.config.checks import TASKS
 from sit_keras.plots.figures import save_figure
-
-
-def training_curves(log: dict[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Plots the log of a run: losses, accuracies, alphas, weights, and the tasks' gradient shares.
-
-    Args:
-        log: the columns of `log.csv` by their names; `epoch` counts from 0.
-        path: of the PNG.
-    """
-    log = {name: values for name, values in log.items() if not np.isnan(values).all()}
-    panels = {
-        "total loss": [n for n in ("loss", "val_loss") if n in log],
-        "raw losses": [n for task in TASKS for n in (task, f"val_{task}") if n in log],
-        "accuracy": [n for n in log if n.endswith("_accuracy")],
-        "alpha, learned": [n for n in log if n.startswith("alpha_")],
-        "weight in the loss": [n for n in log if n.startswith("weight_")],
-        "gradient share at the encoder": [n for n in log if n.startswith("share_")],
-    }
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
-        if not names:
-            axes.set_axis_off()  # fixed weights have no alphas
-            continue
-        for name in names:
-            known = ~np.isnan(log[name])
-            axes.plot(
-                log["epoch"][known] + 1,
-                log[name][known],
-                "--" if name.startswith("val_") else "-",
-                color=_colour(name),
-                marker="." if known.sum() < 3 else None,  # a line needs two points
-                label=name.replace("_", " "),
-            )
-        axes.set(title=title, xlabel="epoch")
-        if names[0].startswith("share_"):
-            axes.set_ylim(0, 1)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    save_figure(figure, path)
-
-
-def _colour(name):
-    """Returns the colour of a column, which is the same for a task in all panels."""
-    for number, task in enumerate(TASKS):
-        if task in name:
-            return f"C{number}"
-    return "C3" if name.startswith("knn") else "black"
 
 
 def confusion_sheet(

@@ -7,10 +7,14 @@ import os
 import typing
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.plots.figures import save_figure
+from sit_keras.plots.overlays import COLOURS, over_image
+from sit_keras.plots.tiles import Strip
 
 CORRECT, WRONG = "darkgreen", "darkred"
 _DEFAULT = PreprocessingConfig()
@@ -29,8 +33,8 @@ def _cells(rows, columns, side=1.5, above=0.4):
     return figure, cells
 
 
-def _pixels(images, preprocessing):
-    """Returns normalised images (..., C) as pixels in [0, 1]."""
+def to_pixels(images, preprocessing):
+    """Returns normalised images (..., C) float32 as pixels in [0, 1]."""
     pixels = np.asarray(images) * np.array(preprocessing.std) + np.array(preprocessing.mean)
     return np.clip(pixels, 0, 1)
 
@@ -40,7 +44,7 @@ def _rows(rows, preprocessing, side=1.5):
     figure, cells = _cells(len(rows), len(next(iter(rows.values()))), side)
     for line, (name, images) in zip(cells, rows.items(), strict=True):
         line[0].set_ylabel(name, fontsize=8)
-        for cell, image in zip(line, _pixels(images, preprocessing), strict=True):
+        for cell, image in zip(line, to_pixels(images, preprocessing), strict=True):
             cell.imshow(image, **_IMAGE)
     return figure, cells
 
@@ -102,6 +106,8 @@ def attention_sheet(
 ) -> None:
     """Plots the attention of a token: each head of the last block, their mean, and the rollout.
 
+    Each map is scaled from its least to its greatest value, enlarged, and laid over the image.
+
     Args:
         images: (M, S, S, C) float32, normalised.
         heads: (M, A, rows, columns) float32, the attention to the patches.
@@ -114,11 +120,14 @@ def attention_sheet(
     figure, cells = _cells(len(images), len(titles), side=1.2)
     for cell, title in zip(cells[0], titles, strict=True):
         cell.set_title(title, fontsize=8)
-    columns = zip(cells, _pixels(images, preprocessing), heads, rollout, strict=True)
+    columns = zip(cells, to_pixels(images, preprocessing), heads, rollout, strict=True)
     for line, image, each, flow in columns:
         line[0].imshow(image, **_IMAGE)
         for cell, weights in zip(line[1:], [*each, each.mean(axis=0), flow], strict=True):
-            cell.imshow(weights, cmap="inferno", vmin=0)  # scaled by its own maximum
+            cell.imshow(over_image(image, weights))
+    scale = ScalarMappable(Normalize(0, 1), cmap=COLOURS)
+    bar = figure.colorbar(scale, ax=cells, shrink=0.6, ticks=(0, 1))
+    bar.ax.set_yticklabels(["least", "most"], fontsize=8)
     save_figure(figure, path)
 
 
@@ -145,15 +154,32 @@ def neighbour_sheet(
     count, k = similarities.shape
     figure, cells = _cells(count, 1 + k, side=1.2)
     for i, line in enumerate(cells):
-        line[0].imshow(_pixels(queries[i], preprocessing), **_IMAGE)
+        line[0].imshow(to_pixels(queries[i], preprocessing), **_IMAGE)
         line[0].set_title("image" if names is None else names[i], fontsize=8, parse_math=False)
         for j, cell in enumerate(line[1:]):
-            cell.imshow(_pixels(neighbours[i, j], preprocessing), **_IMAGE)
+            cell.imshow(to_pixels(neighbours[i, j], preprocessing), **_IMAGE)
             title, colour = f"{similarities[i, j]:.2f}", "black"
             if names is not None:
                 title = f"{neighbour_names[i, j]} {title}"
                 colour = CORRECT if neighbour_names[i, j] == names[i] else WRONG
             cell.set_title(title, fontsize=7, color=colour, parse_math=False)
+    save_figure(figure, path)
+
+
+def tile_sheet(strips: typing.Sequence[Strip], path: str | os.PathLike) -> None:
+    """Plots strips of as many tiles each, one image a column.
+
+    Args:
+        strips: of `sit_keras.plots.tiles`.
+        path: of the PNG.
+    """
+    count = len(strips[0].tiles)
+    figure, cells = _cells(count, len(strips))
+    for column, strip in enumerate(strips):
+        for cell, tile in zip(cells[:, column], strip.tiles, strict=True):
+            cell.imshow(tile.pixels, **_IMAGE)
+    for cell, tile in zip(cells[:, 0], strips[0].tiles, strict=True):
+        cell.set_ylabel(tile.text, fontsize=8)
     save_figure(figure, path)
 
 

@@ -13,41 +13,33 @@ import tensorflow as tf
 from sit_keras.augment import operations
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import CorruptionConfig, RunConfig
-from sit_keras.data.images import NO_LABEL, ImageSet
-from sit_keras.data.pipeline import eval_batches, step_views
-from sit_keras.evaluation.feature_plane import feature_plane
-from sit_keras.evaluation.features import FrozenFeatures, select_features, unit
-from sit_keras.models.attention import TOKENS, attention_maps
+from sit_keras.data.pipeline import step_views
+from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import NUM_ROTATIONS
-from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.saved import load_network
-from sit_keras.plots import charts, image_grids
+from sit_keras.plots import charts, curves, image_grids, tiles
+from sit_keras.runs.chance import chance_levels
 from sit_keras.runs.data import RunData, shuffled
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.image_record import RECORD, ImageRecord, changes
 from sit_keras.runs.log import read_log
+from sit_keras.runs.results import finished_results
 from sit_keras.runs.tensorboard import BoardLog
+from sit_keras.workflows.encoder_pictures import (
+    SHOWN,
+    attention_pictures,
+    map_picture,
+    neighbour_picture,
+    prepared,
+)
+from sit_keras.workflows.explored import Explored, explore
+from sit_keras.workflows.picture import Picture
 
-SHOWN = 8  # images in a sheet
-NEIGHBOURS = 8
-# Images that are rotated, that are in the map, and among which neighbours are found.
-MAX_ROTATED, MAX_MAPPED, MAX_BANK = 256, 1_000, 5_000
+# Images that are rotated, and from which those of the sheets are taken.
+MAX_ROTATED, MAX_SHOWN = 256, 1_000
 # More than one image, since replaced blocks come from other images of the batch.
 BATCH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture that was drawn.
-
-    Args:
-        path: of the PNG.
-        caption: str. What it shows.
-    """
-
-    path: pathlib.Path
-    caption: str
 
 
 def draw_pictures(
@@ -69,6 +61,19 @@ def draw_pictures(
     Raises:
         ValueError: if there is no run, or its images do not exist.
     """
+    return look_at(run, dataset, data_dir, download)[0]
+
+
+def look_at(
+    run: str | os.PathLike,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> tuple[list[Picture], Explored]:
+    """Plots all pictures of a run, and returns its images for an interactive map beside them.
+
+    Args and errors are those of `draw_pictures`.
+    """
     run = pathlib.Path(run)
     if not (run / "config.json").exists():
         raise ValueError(f"No run at {run}: expected a run folder, with a config.json.")
@@ -79,28 +84,29 @@ def draw_pictures(
     _tell_of_other_images(run, data)
     are_training = len(data.held_out) < SHOWN
     shown = data.train if are_training else data.held_out
-    shown = shuffled(shown, config.seed, MAX_MAPPED)
+    shown = shuffled(shown, config.seed, MAX_SHOWN)
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    pictures = [_curves(log, config, folder)]
+    pictures = [_curves(log, config, finished_results(run) or {}, folder)]
     two_views = data.validation_views  # whose views are not those of training
     views = next(iter(step_views(shown, two_views, min(BATCH, len(shown)), 0, 1)))
-    preprocessing = ImagePreprocessing.of(encoder)
     pictures.append(_corruptions(two_views, views, folder))
     if (run / "network.keras").exists():
         network = load_network(run / "network.keras")
         if "reconstruction" in config.tasks:
             pictures.append(_reconstructions(network, config, views, are_training, folder))
         if "rotation" in config.tasks:
-            sample = shown.subset(MAX_ROTATED, config.seed)
-            images = _images(sample, preprocessing)
+            images = prepared(shown.subset(MAX_ROTATED, config.seed), encoder)
             pictures.append(_rotations(network, images, are_training, folder))
-    pictures += _attention(encoder, config, shown, folder)
-    pictures += _features(encoder, data, shown, are_training, folder)
+    pictures += attention_pictures(encoder, shown.subset(SHOWN, config.seed), folder)
+    features = FrozenFeatures(encoder)
+    explored = explore(features, data)
+    pictures.append(map_picture(explored, folder))
+    pictures.append(neighbour_picture(features, data, shown, are_training, folder))
     board, epoch = BoardLog(run / "tensorboard" / "pictures"), int(log["epoch"][-1])
     for picture in pictures:
         board.add_picture(picture.path, picture.path.stem, epoch, picture.caption)
-    return pictures
+    return pictures, explored
 
 
 def _tell_of_other_images(run: pathlib.Path, data: RunData) -> None:
@@ -114,16 +120,20 @@ def _tell_of_other_images(run: pathlib.Path, data: RunData) -> None:
         )
 
 
-def _curves(log: dict[str, np.ndarray], config: RunConfig, folder) -> Picture:
+def _curves(log: dict[str, np.ndarray], config: RunConfig, results: dict, folder) -> Picture:
     path = folder / "curves.png"
-    charts.training_curves(log, path)
-    caption = "The measurements after each epoch; dashed, those on the validation views."
+    curves.training_curves(log, path, chance_levels(config, results))
+    caption = (
+        "The measurements after each epoch. Dashed: on views of held-out images; dotted: what "
+        "guessing gives."
+    )
     if config.weighting == "uncertainty":
         caption += (
             " The total loss contains log(alpha) of each task, so it can be negative; the raw "
             "losses cannot."
         )
-    return Picture(path, caption)
+    good = "Losses fall and accuracies rise, away from the dotted lines, and dashed lines follow."
+    return Picture(path, "How the training went", caption, good)
 
 
 def _kind(are_training: bool) -> str:
@@ -154,10 +164,15 @@ def _corruptions(two_views: TwoViews, views, folder) -> Picture:
     stages["all"] = _first_views(views["corrupted"])
     path = folder / "corruptions.png"
     image_grids.corruption_gallery(stages, path, two_views.preprocessing)
+    pixels = {name: image_grids.to_pixels(images, two_views.preprocessing)
+              for name, images in stages.items()}  # fmt: skip
     return Picture(
         path,
+        "What the network is given",
         "Each corruption of a view by itself, and all of them together, as the network is given "
         "them.",
+        "With all corruptions together one can still tell what is in the picture.",
+        tuple(tiles.corruption_strips(pixels)),
     )
 
 
@@ -166,17 +181,16 @@ def _reconstructions(network, config: RunConfig, views, are_training: bool, fold
     outputs = network(corrupted, training=False)
     turns = np.argmax(outputs["rotation_logits"], axis=1) if "rotation" in config.tasks else None
     path = folder / "reconstructions.png"
-    image_grids.reconstruction_sheet(
-        clean,
-        corrupted,
-        np.asarray(outputs["reconstruction"]),
-        _first_views(views["rotation"]),
-        turns,
-        path,
-        config.preprocessing,
-    )
+    views_of = clean, corrupted, np.asarray(outputs["reconstruction"])
+    truth, how = _first_views(views["rotation"]), config.preprocessing
+    image_grids.reconstruction_sheet(*views_of, truth, turns, path, how)
     caption = f"Corrupted views of {_kind(are_training)}, as the reconstruction head restores them."
-    return Picture(path, caption)
+    if turns is not None:
+        caption += " Green and red: whether the rotation head told the angle of the corrupted view."
+    good = "The shapes that were blurred or cut out are back. Early in a training all is noise."
+    pixels = (image_grids.to_pixels(each, how) for each in views_of)
+    strips = tiles.reconstruction_strips(*pixels, truth, turns)
+    return Picture(path, "What it restores", caption, good, tuple(strips))
 
 
 def _rotations(network, images: np.ndarray, are_training: bool, folder) -> Picture:
@@ -191,78 +205,9 @@ def _rotations(network, images: np.ndarray, are_training: bool, folder) -> Pictu
     charts.confusion_sheet(counts, names, path)
     return Picture(
         path,
+        "Which way up",
         f"The rotation that the rotation head predicts for {len(images)} {_kind(are_training)}, "
         f"not corrupted, each in all four rotations (clockwise): "
-        f"{np.trace(counts) / counts.sum():.0%} are correct.",
+        f"{np.trace(counts) / counts.sum():.0%} are correct, 25% by chance.",
+        "The diagonal is dark. Images without an up and a down, such as textures, cannot be told.",
     )
-
-
-def _attention(encoder: SiTBackbone, config: RunConfig, shown: ImageSet, folder) -> list[Picture]:
-    images = _images(shown.subset(SHOWN, config.seed), ImagePreprocessing.of(encoder))
-    maps = attention_maps(encoder, images)
-    pictures = []
-    for token in TOKENS:
-        name = token.replace("_", " ")
-        path = folder / f"attention-{token.removesuffix('_token')}.png"
-        heads, flow = (np.asarray(maps[token][kind]) for kind in ("heads", "rollout"))
-        image_grids.attention_sheet(images, heads, flow, path, encoder.preprocessing)
-        caption = (
-            f"The attention of the {name} to the patches: each head of the last block, their mean, "
-            "and the rollout through all blocks. Each map is scaled by its own maximum."
-        )
-        pictures.append(Picture(path, caption))
-    return pictures
-
-
-def _features(
-    encoder: SiTBackbone, data: RunData, shown: ImageSet, are_training: bool, folder
-) -> list[Picture]:
-    """Plots the map of features and the nearest neighbours."""
-    config, features = data.config, FrozenFeatures(encoder)
-    preprocessing = ImagePreprocessing.of(encoder)
-
-    def tokens(images):
-        return select_features(features.of(images), "tokens")
-
-    mapped = shown.subset(MAX_MAPPED, config.seed)
-    mapped_tokens = tokens(mapped)
-    map_path = folder / "feature_map.png"
-    names = mapped.class_names
-    plane = feature_plane(mapped_tokens, config.seed)
-    charts.feature_map(plane, mapped.labels, names, map_path)
-    map_caption = (
-        f"{len(mapped)} images by their two tokens, laid out by t-SNE. The classes, if there are "
-        "any, were not used in training."
-    )
-    bank = data.train.subset(MAX_BANK, config.seed)
-    bank_tokens = tokens(bank)
-    queries, query_tokens = (bank, bank_tokens) if are_training else (mapped, mapped_tokens)
-    chosen = np.random.default_rng(config.seed).permutation(len(queries))[:SHOWN]
-    similarity = unit(query_tokens[chosen]) @ unit(bank_tokens).T
-    if are_training:  # an image is not its own neighbour
-        similarity[np.arange(len(chosen)), chosen] = -1
-    count = min(NEIGHBOURS, len(bank) - are_training)
-    nearest = np.argsort(-similarity, axis=1)[:, :count]  # (SHOWN, NEIGHBOURS)
-    near_path = folder / "neighbours.png"
-    labels = queries.labels[chosen], bank.labels[nearest]
-    has_labels = all((each != NO_LABEL).all() for each in labels)
-    neighbours = _images(bank.take(nearest.ravel()), preprocessing)
-    image_grids.neighbour_sheet(
-        _images(queries.take(chosen), preprocessing),
-        neighbours.reshape(*nearest.shape, *neighbours.shape[1:]),
-        np.take_along_axis(similarity, nearest, axis=1),
-        near_path,
-        *((np.array(names)[each] for each in labels) if has_labels else (None, None)),
-        encoder.preprocessing,
-    )
-    near_caption = (
-        f"{'Training' if are_training else 'Held-out'} images and their nearest neighbours among "
-        f"{len(bank)} training images, by the cosine of both tokens"
-        f"{'; green: the same class' if has_labels else ''}."
-    )
-    return [Picture(map_path, map_caption), Picture(near_path, near_caption)]
-
-
-def _images(images: ImageSet, preprocessing: ImagePreprocessing) -> np.ndarray:
-    """Returns images as the encoder is given them in evaluation, (N, S, S, C) normalised."""
-    return np.concatenate([batch.numpy() for batch in eval_batches(images, preprocessing)])
