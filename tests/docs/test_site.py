@@ -45,7 +45,7 @@ def test_the_reference_explains_every_field_of_the_settings(cls):
     names = [field.name for field in dataclasses.fields(cls)]
     assert sorted(texts) == sorted(names)
     for name in names:
-        assert len(texts[name]) > 4, name
+        assert texts[name] and texts[name] != name
         assert f"| `{before}{name}` |" in page
 
 
