@@ -68,11 +68,10 @@ def settings_page() -> str:
     for cls, before in SETTINGS.items():
         texts = field_texts(cls)
         lines += [f"## {cls.__name__}", "", inspect.getdoc(cls).splitlines()[0], ""]
-        lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
         for field in dataclasses.fields(cls):
-            default, kind = _shown(field.default), inspect.formatannotation(field.type)
-            cells = (f"`{before}{field.name}`", f"`{kind}`", default, texts[field.name])
-            lines += [f"| {' | '.join(_cell(text) for text in cells)} |"]
+            kind = re.sub(r"(\w+\.)+", "", inspect.formatannotation(field.type))
+            about = f"`{kind}`, default {_shown(field.default)}"
+            lines += [f"- `{before}{field.name}` ({about}): {texts[field.name]}"]
         lines += [""]
     return "\n".join(lines)
 
@@ -118,8 +117,8 @@ def _command(verb: str, chosen: Command) -> list[str]:
     lines += [f"{PROGRAM} {verb} {typed}".rstrip() + f"  # {x}" for typed, x in chosen.examples]
     lines += ["```", ""]
     for title, group in chosen.flags(f"{PROGRAM} {verb}").groups.items():
-        lines += [f"**{title}**", "", "| flag | meaning |", "|---|---|"]
-        lines += [f"| `{_cell(flag.usage)}` | {_cell(_plain(flag.text))} |" for flag in group]
+        lines += [f"**{title}**", ""]
+        lines += [f"- `{flag.usage}`: {_plain(flag.text)}" for flag in group]
         lines += [""]
     return lines
 
@@ -131,9 +130,6 @@ def _plain(text: str) -> str:
 
 def _shown(default: object) -> str:
     if dataclasses.is_dataclass(default):
-        return f"see {type(default).__name__}"
+        name = type(default).__name__
+        return f"that of [{name}](#{name.lower()})"
     return f"`{default!r}`"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

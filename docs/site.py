@@ -87,8 +87,7 @@ def _with_links(page: str, text: str) -> tuple[str, list[str]]:
             return match[0]
         file = (ROOT / page).parent.joinpath(path).resolve()
         name = str(file.relative_to(ROOT))
-        made = (STAGED / name).is_file() and name.startswith(REFERENCE)
-        if not file.exists() and not made:
+        if not file.exists():
             raise ValueError(f"{page} links to {target}, which does not exist: mend the link.")
         if file.is_dir():
             return label

@@ -32,7 +32,7 @@ def test_the_reference_has_every_flag_of_a_command(verb):
     page = reference_pages.commands_page()
     section = page.partition(f"\n## sit-keras {verb}\n")[2].partition("\n## ")[0]
     chosen = command(verb)
-    shown = re.findall(r"^\| `--(?:\[no\])?(\w+)", section, re.MULTILINE)
+    shown = re.findall(r"^- `--(?:\[no\])?(\w+)", section, re.MULTILINE)
     assert sorted(shown) == sorted(chosen.flags("").names())
     assert chosen.sentence in section
     assert all(f"`{each.name.upper()}`" in section for each in (chosen.argument,) if each)
@@ -46,7 +46,7 @@ def test_the_reference_explains_every_field_of_the_settings(cls):
     assert sorted(texts) == sorted(names)
     for name in names:
         assert texts[name] and texts[name] != name
-        assert f"| `{before}{name}` |" in page
+        assert f"- `{before}{name}` (" in page
 
 
 def test_the_reference_has_every_dataclass_of_settings_that_is_public():
