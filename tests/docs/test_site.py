@@ -1,4 +1,4 @@
-"""The documentation site: every page is in its navigation, and its reference has all of the code."""
+"""The documentation site: its navigation has every page, and its reference all of the code."""
 
 import dataclasses
 import importlib.util
