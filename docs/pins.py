@@ -68,7 +68,7 @@ def main() -> None:
     """Writes `constraints.txt`."""
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     lines = [
-        f"# The versions in which the tests passed ({system}). `make constraints` writes this file.",
+        f"# The versions in which the tests passed ({system}), by `make constraints`.",
         '# pip install -e ".[tune,data,serving]" --constraint constraints.txt',
         *(f"{name}=={version}" for name, version in pins(wanted()).items()),
     ]
