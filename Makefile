@@ -1,10 +1,16 @@
-.PHONY: train tables test test-fast test-slow test-endurance lint format
+.PHONY: train tables docs constraints test test-fast test-slow test-endurance lint format
 
 train:  ## pre-train on the embedded digits
 	python train.py
 
 tables:  ## the tables and charts of README and docs, from results
 	python -m docs.tables
+
+docs:  ## the documentation site, in site/
+	python -m docs.site
+
+constraints:  ## constraints.txt, from the versions that are installed here
+	python -m docs.pins
 
 # Two processes: most of a test's time is TensorFlow tracing, on one core. A test that hangs fails
 # after TEST_TIMEOUT seconds; where that does not reach it, its process ends GRACE seconds later.
