@@ -88,11 +88,13 @@ def survey_source(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     value_range: tuple[float, float] | None = None,
+    read: bool = False,
 ) -> Survey:
-    """Says what `load_source` would train on, without reading the images.
+    """Says what `load_source` would train on, without loading the images.
 
     Args:
         name, data_dir, download, value_range: as for `load_source`.
+        read: bool. Read the new files of a folder, to know which of them can be used.
 
     Returns:
         Survey, whose text is empty but for folders and records. The files of a folder count as they
@@ -101,10 +103,11 @@ def survey_source(
     if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
-        return survey_folder(name.removeprefix("folder:"), value_range)
+        return survey_folder(name.removeprefix("folder:"), value_range, read)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
-        return Survey(len(train), len(train.labelled()), describe_records(train, test))
+        text, has_test = describe_records(train, test), test is not None
+        return Survey(len(train), len(train.labelled()), text, train, has_test)
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
     return Survey(sum(counts.values()), counts["train"], "")
