@@ -113,15 +113,17 @@ def typed(cls: type, changes: dict[str, typing.Any]) -> dict[str, typing.Any]:
 
     Args:
         cls: a config dataclass.
-        changes: as for `changed`, which must know their names.
+        changes: as for `changed`, which refuses those whose names are unknown.
 
     Raises:
         ValueError: for a value of another type.
     """
+    known = setting_names(cls)
     return {
-        name: _read(name, _hint(cls, name), value) if isinstance(value, str) else value
+        name: _read(name, _hint(cls, name), value)
+        if isinstance(value, str) and name in known
+        else value
         for name, value in changes.items()
-        if name in setting_names(cls)
     }
 
 

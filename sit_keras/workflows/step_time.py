@@ -14,6 +14,7 @@ from sit_keras.config.execution import Execution
 from sit_keras.config.plan import StepTime
 from sit_keras.config.serialization import changed
 from sit_keras.config.settings import RunConfig
+from sit_keras.training.guards import Stopped
 from sit_keras.workflows.pretrain import pretrain
 
 # In the first of these epochs everything is compiled; the others are measured.
@@ -21,7 +22,7 @@ EPOCHS, STEPS = 3, 4
 
 
 class _Clock(keras.callbacks.Callback):
-    """Notes the time at which each step begins and ends, by epoch."""
+    """Notes the time at which each step begins and ends, by epoch, and stops after `EPOCHS`."""
 
     def __init__(self):
         super().__init__()
@@ -29,6 +30,9 @@ class _Clock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epochs.append([])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = len(self.epochs) == EPOCHS
 
     def on_train_batch_begin(self, batch, logs=None):
         self._begin = time.monotonic()
@@ -53,12 +57,13 @@ def measure_steps(
     Raises:
         ValueError: as `sit_keras.workflows.pretrain.pretrain`.
     """
-    print(f"Measuring {EPOCHS * STEPS} steps of this network ...", flush=True)
     steps = min(STEPS, config.steps_per_epoch or STEPS)
-    rare = {"sheet_every": EPOCHS, "measure_every": EPOCHS, "warmup_epochs": 1}
-    short = changed(config, {**rare, "epochs": EPOCHS, "steps_per_epoch": steps})
+    print(f"Measuring {EPOCHS * steps} steps of this network ...", flush=True)
+    # The epoch behind the last one is for pictures and measurements, and is never reached.
+    last = {name: EPOCHS + 1 for name in ("epochs", "sheet_every", "measure_every")}
+    short = changed(config, {**last, "warmup_epochs": 1, "steps_per_epoch": steps})
     clock, begin = _Clock(), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _stopped_in_words():
         pretrain(short, folder, data_dir, download, execution, callbacks=[clock], compare=False)
     first, *measured = clock.epochs
     # From the beginning of a step to that of the next, so that the wait for images counts.
@@ -67,10 +72,19 @@ def measure_steps(
     return StepTime(
         step=taken / count,
         between=measured[1][0][0] - measured[0][-1][1],
-        start=measured[0][0][0] - begin,
+        start=first[-1][1] - begin,
         steps=count,
         memory=_peak_memory(),
     )
+
+
+@contextlib.contextmanager
+def _stopped_in_words():
+    """A run that is stopped here has not begun, whatever its guards say."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped("Stopped while it measured steps; nothing was trained yet.") from stopped
 
 
 @contextlib.contextmanager
