@@ -4,7 +4,6 @@ What is chosen by the number of images was tried on 240 photos (docs/own_images.
 many images and for a GPU follow the other presets.
 """
 
-import dataclasses
 import math
 import typing
 
@@ -35,8 +34,7 @@ SCHEDULE = ("epochs", "steps_per_epoch", "warmup_epochs", "sheet_every", "measur
 Settings = dict[str, typing.Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Photos:
+class Photos(typing.NamedTuple):
     """What a plan knows of the images.
 
     Args:
@@ -54,8 +52,7 @@ class Photos:
     on_gpu: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class StepTime:
+class StepTime(typing.NamedTuple):
     """What was measured of some real steps.
 
     Args:

@@ -67,7 +67,8 @@ def _cost(plan, steps) -> list[str]:
         took += f", of the {plan.minutes:g} minutes that --minutes allows"
     lines.append(f"{took}.")
     if steps < FEW_STEPS:
-        lines.append(f"That is very few steps, {FEW_STEPS} are the least: give --minutes more.")
+        flag = "--epochs" if plan.minutes is None else "--minutes"
+        lines.append(f"Fewer than {FEW_STEPS} steps are very few: raise {flag}.")
     return lines
 
 

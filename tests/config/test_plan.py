@@ -1,7 +1,5 @@
 """A plan fits the number and the size of the images and the time, and flags count before it."""
 
-import dataclasses
-
 import pytest
 
 from sit_keras.config.plan import ENOUGH_STEPS, Photos, StepTime, draft, schedule
@@ -52,7 +50,7 @@ def test_any_number_of_images_fills_a_batch(count, labels, on_gpu):
 
 def test_a_single_image_is_refused():
     with pytest.raises(ValueError, match="has 1 image to train on, and the tasks compare"):
-        drafted(dataclasses.replace(PHOTOS, count=1, labelled=0))
+        drafted(PHOTOS._replace(count=1, labelled=0))
 
 
 def test_a_few_hundred_photos_get_small_batches_and_many_short_epochs():
@@ -80,8 +78,8 @@ def test_images_are_held_out_to_answer_by_or_to_validate_with_or_not_at_all():
 )
 @pytest.mark.parametrize("count", [240, 100_000])
 def test_a_plan_ends_within_its_minutes(step, minutes, count):
-    photos = dataclasses.replace(PHOTOS, count=count, labelled=0)
-    time = dataclasses.replace(FAST, step=step)
+    photos = PHOTOS._replace(count=count, labelled=0)
+    time = FAST._replace(step=step)
     config = planned(photos, time, minutes)
     whole = (count - round(config.holdout * count)) // config.batch_size
     took = seconds(config, time, whole)
@@ -93,21 +91,21 @@ def test_a_plan_ends_within_its_minutes(step, minutes, count):
 
 
 def test_many_images_have_twenty_epochs_that_are_parts_of_a_pass():
-    photos = dataclasses.replace(PHOTOS, count=100_000, labelled=0)
-    config = planned(photos, dataclasses.replace(FAST, step=0.3))
+    photos = PHOTOS._replace(count=100_000, labelled=0)
+    config = planned(photos, FAST._replace(step=0.3))
     assert config.epochs == 20
     # 30 minutes less 15 % and 80 s, by 0.3025 s a step: 4,793 steps.
     assert config.steps_per_epoch == 239
 
 
 def test_no_time_is_left_but_for_one_step():
-    config = planned(time=dataclasses.replace(FAST, step=100.0), minutes=1)
+    config = planned(time=FAST._replace(step=100.0), minutes=1)
     assert (config.epochs, config.steps_per_epoch, config.effective_warmup_epochs) == (1, 1, 0)
 
 
 def test_the_sizes_follow_the_images_and_each_other():
     def sizes(side, **given):
-        model = drafted(dataclasses.replace(PHOTOS, side=side), **given).model
+        model = drafted(PHOTOS._replace(side=side), **given).model
         return model.image_size, model.patch_size
 
     assert sizes(375) == sizes(64) == (64, 16)

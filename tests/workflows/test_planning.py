@@ -37,6 +37,7 @@ def train(tmp_path, capsys):
     """Calls `train` without its export, and returns what it printed."""
 
     def call_and_read(*arguments):
+        capsys.readouterr()  # what a call that was refused has printed
         call("train", ["--noexport", f"--run_dir={tmp_path / 'run'}", *arguments])
         return capsys.readouterr().out
 
