@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import os
+import io
 import typing
 
 import numpy as np
@@ -142,7 +142,7 @@ def _median_side(images: ImageSet) -> int:
 
 
 def _network_of(encoder: str) -> dict[str, typing.Any]:
-    with contextlib.redirect_stdout(open(os.devnull, "w")):
+    with contextlib.redirect_stdout(io.StringIO()):
         config = SiTBackbone.from_preset(encoder).get_config()
     return {name: config[name] for name in _PRESCRIBED}
 

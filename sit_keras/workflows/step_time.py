@@ -58,7 +58,7 @@ def measure_steps(
         ValueError: as `sit_keras.workflows.pretrain.pretrain`.
     """
     steps = min(STEPS, config.steps_per_epoch or STEPS)
-    print(f"Measuring {EPOCHS * steps} steps of this network ...", flush=True)
+    print("Measuring some steps of this network ...", flush=True)
     # The epoch behind the last one is for pictures and measurements, and is never reached.
     last = {name: EPOCHS + 1 for name in ("epochs", "sheet_every", "measure_every")}
     short = changed(config, {**last, "warmup_epochs": 1, "steps_per_epoch": steps})
