@@ -2,14 +2,19 @@
 
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Options
+from sit_keras.cli.planned import draft_settings, is_planned
 from sit_keras.cli.run_settings import define_settings, resolve, run_folder
 from sit_keras.cli.startup import start_tensorflow
 
 
 def run(options: Options) -> None:
-    config = resolve(options)
+    planned = is_planned(options)
+    config = None if planned else resolve(options)
     start_tensorflow()
     from sit_keras.workflows.doctor import report
+
+    if planned:
+        config = draft_settings(options).config
 
     report(
         config=config,
@@ -25,6 +30,6 @@ COMMAND = Command(
     run=run,
     examples=(
         ("--dataset=stl10", "before the paper's run; takes the flags of train"),
-        ("--dataset=folder:my/photos --preset=native96", "before a run on your own images"),
+        ("--dataset=folder:my/photos", "before a run on your own images"),
     ),
 )

@@ -1,11 +1,12 @@
 """The flags that `train` and `doctor` share: the settings of a run, and where its images are."""
 
 import dataclasses
+import typing
 
 from sit_keras.cli.flags import Flags, Options
 from sit_keras.config.checks import TASKS
 from sit_keras.config.choices import DATASETS
-from sit_keras.config.presets import presets, run_config, usual_preset
+from sit_keras.config.presets import AUTO, auto_config, presets, run_config, train_preset
 from sit_keras.config.recipes import RECIPES
 from sit_keras.config.serialization import assignments, changed
 from sit_keras.config.settings import RunConfig
@@ -67,7 +68,7 @@ def define_recipe(flags: Flags) -> None:
         tuple(RECIPES),
         "The method, whatever the network: paper is that of SiT, and modern changes its views, "
         "corruption and losses where measurements support it. Flags override the recipe, and the "
-        "recipe overrides the preset.",
+        "recipe overrides the preset. The preset auto takes modern without this flag.",
     )
 
 
@@ -84,9 +85,11 @@ def define_settings(flags: Flags) -> None:
     flags.string(
         "preset",
         None,
-        f"The network and the settings to start from: {', '.join(presets())}.",
+        f"The network and the settings to start from: {', '.join(presets())}; or {AUTO}, which "
+        "plans all of them from the images and a measured step, and prints them as flags.",
         value="NAME",
-        usually="that of the same name for the digits, paper for all other images",
+        usually="that of the same name for the digits, auto for folders and records, paper for all "
+        "other images",
     )
     define_recipe(flags)
     flags.string(
@@ -154,18 +157,30 @@ def define_settings(flags: Flags) -> None:
 
 
 def resolve(options: Options) -> RunConfig:
-    """Returns the settings of the run that the flags ask for.
+    """Returns the settings of the run that the flags ask for; of a plan, what it starts from.
 
     Raises:
         ValueError: for an unknown setting, or one out of range.
     """
-    preset = options.preset or usual_preset(options.dataset)
+    preset = options.preset or train_preset(options.dataset)
+    if preset == AUTO:
+        start = auto_config(options.recipe, options.dataset)
+    else:
+        start = run_config(preset, recipe=options.recipe, dataset=options.dataset)
+    return changed(start, given_settings(options))
+
+
+def given_settings(options: Options) -> dict[str, typing.Any]:
+    """Returns the settings that flags name, for `changed`.
+
+    Raises:
+        ValueError: as `read_set`.
+    """
     given = {name: getattr(options, name) for name in SETTINGS}
     given |= {f"model.{name}": getattr(options, name) for name in NETWORK}
     given |= {f"preprocessing.{name}": getattr(options, name) for name in PREPROCESSING}
     given = {name: value for name, value in given.items() if value is not None}
-    start = run_config(preset, recipe=options.recipe, dataset=options.dataset)
-    return changed(start, given | read_set(options))
+    return given | read_set(options)
 
 
 def read_set(options: Options) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 from sit_keras.cli import doctor
 from sit_keras.cli.command import Command
 from sit_keras.cli.flags import Flags, Options
+from sit_keras.cli.planned import define_minutes, is_planned, planned_settings, refuse_flags
 from sit_keras.cli.run_settings import define_settings, resolve, run_folder
 from sit_keras.cli.startup import start_tensorflow
 from sit_keras.config.execution import STRATEGIES, Execution
@@ -18,6 +19,7 @@ EXECUTION = (
 
 def define(flags: Flags) -> None:
     define_settings(flags)
+    define_minutes(flags)
     flags.group("How the run is carried out (an unfinished run may be continued with other values)")
     flags.choice(
         "strategy",
@@ -62,7 +64,10 @@ def define(flags: Flags) -> None:
     flags.switch("export", True, "Export the encoder to exports/ for TF Serving at the end.")
     flags.group("Instead of training")
     flags.switch(
-        "dry_run", False, "Print the settings, the steps and the number of parameters, and stop."
+        "dry_run",
+        False,
+        "Print the settings, the steps and the number of parameters, and stop; of --preset=auto "
+        "the plan, with time, memory and GFLOPs.",
     )
     flags.switch(
         "doctor",
@@ -76,17 +81,22 @@ def run(options: Options) -> None:
     if options.doctor:
         doctor.run(options)
         return
-    config = resolve(options)
     execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
+    refuse_flags(options, execution)
+    planned = is_planned(options)
+    config = None if planned else resolve(options)
     start_tensorflow()
     from sit_keras.serving.export import export
     from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
     from sit_keras.workflows import messages
     from sit_keras.workflows.pretrain import pretrain
 
-    if options.dry_run:
+    if planned:
+        config = planned_settings(options, execution)
+    elif options.dry_run:
         resolved = messages.describe(config, options.data_dir, options.download)
         print(json.dumps({**to_dict(config), "resolved": resolved}, indent=2))
+    if options.dry_run:
         return
     run_dir = run_folder(options, config)
     output = export_folder(run_dir)
@@ -112,7 +122,7 @@ COMMAND = Command(
     examples=(
         ("", "the embedded digits, in minutes on a CPU"),
         ("--dataset=stl10 --download", "the paper's ViT-B/16 on STL-10, on a GPU"),
-        ("--dataset=folder:my/photos --preset=native96", "your own images"),
+        ("--dataset=folder:my/photos", "your own images, by a plan that fits them"),
         ("--dataset=stl10 --dry_run", "what it would do, and nothing else"),
     ),
     after_interrupt="The same command continues from the last saved epoch.",

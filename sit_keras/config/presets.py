@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 
-from sit_keras.config.checks import check_choice
+from sit_keras.config.checks import check_choice, require
 from sit_keras.config.finetune import FinetuneConfig
 from sit_keras.config.network import NetworkConfig
 from sit_keras.config.preprocessing import PreprocessingConfig
@@ -14,6 +14,21 @@ from sit_keras.config.settings import CorruptionConfig, RunConfig, ViewConfig
 _WHOLE = PreprocessingConfig(crop=1.0)
 _NATIVE = {"views": ViewConfig(crop_area=(0.2, 1.0)), "preprocessing": _WHOLE}
 _NATIVE_NETWORK = NetworkConfig(hidden_dim=192, num_layers=9, num_heads=3, mlp_dim=768)
+
+# The preset whose settings are planned from the images, see `sit_keras.config.plan`.
+AUTO = "auto"
+# What each of its plans starts from.
+_AUTO_NETWORK = NetworkConfig(
+    64,
+    16,
+    hidden_dim=192,
+    num_layers=4,
+    num_heads=6,
+    mlp_dim=768,
+    drop_path_rate=0.0,
+    projection_dim=128,
+)
+_AUTO = {**_NATIVE, "learning_rate": 2e-3, "rate_scaling": "sqrt"}
 
 # Each preset: the network, and whatever of a run differs from the paper's settings with it.
 _PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
@@ -132,6 +147,29 @@ def usual_preset(dataset: str) -> str:
     return dataset if dataset in ("digits", "translated_digits") else "paper"
 
 
+def train_preset(dataset: str) -> str:
+    """Returns the preset with which a data set is trained where none is named.
+
+    People's own images are planned for; for the others it is `usual_preset`.
+    """
+    is_own = dataset.startswith(("folder:", "records:"))
+    return AUTO if is_own else usual_preset(dataset)
+
+
+def auto_config(recipe: str, dataset: str) -> RunConfig:
+    """Returns the settings that a plan starts from."""
+    check_choice("recipe", recipe, tuple(RECIPES))
+    start = RunConfig(preset=AUTO, recipe=recipe, dataset=dataset, model=_AUTO_NETWORK, **_AUTO)
+    return changed(start, RECIPES[recipe])
+
+
+def started_from(config: RunConfig) -> RunConfig:
+    """Returns the settings of the preset and the recipe that a run names."""
+    if config.preset == AUTO:
+        return auto_config(config.recipe, config.dataset)
+    return run_config(config.preset, recipe=config.recipe, dataset=config.dataset)
+
+
 def run_config(
     preset: str, model_changes: dict | None = None, recipe: str = "paper", **changes
 ) -> RunConfig:
@@ -146,6 +184,11 @@ def run_config(
     Raises:
         ValueError: for an unknown preset or recipe, or a setting out of range.
     """
+    require(
+        preset != AUTO,
+        f"The preset {AUTO} is planned from the images by the commands train and doctor: name one "
+        f"of {', '.join(_PRESETS)} here.",
+    )
     check_choice("preset", preset, tuple(_PRESETS))
     check_choice("recipe", recipe, tuple(RECIPES))
     model, settings = _PRESETS[preset]

@@ -108,6 +108,32 @@ def changed(config: typing.Any, changes: dict[str, typing.Any]) -> typing.Any:
     return dataclasses.replace(config, **values)
 
 
+def typed(cls: type, changes: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Returns the changes that `changed` would make to a `cls`, with texts read as values.
+
+    Args:
+        cls: a config dataclass.
+        changes: as for `changed`, which refuses those whose names are unknown.
+
+    Raises:
+        ValueError: for a value of another type.
+    """
+    known = setting_names(cls)
+    return {
+        name: _read(name, _hint(cls, name), value)
+        if isinstance(value, str) and name in known
+        else value
+        for name, value in changes.items()
+    }
+
+
+def _hint(cls, name):
+    """The type of a setting, `field.field` within one."""
+    field, _, rest = name.partition(".")
+    hint = typing.get_type_hints(cls)[field]
+    return _hint(hint, rest) if rest else hint
+
+
 def setting_names(cls: type) -> list[str]:
     """Returns the names that `changed` takes for a config dataclass, `field.field` within one."""
     hints = typing.get_type_hints(cls)

@@ -42,11 +42,15 @@ class Survey(typing.NamedTuple):
     Args:
         images, labelled: int. The images to train on, and those of them with a label.
         text: str. What was found.
+        train: ImageSet or None. The images to train on, if they are files.
+        has_test: bool. Whether there are labelled images to test on.
     """
 
     images: int
     labelled: int
     text: str
+    train: ImageSet | None = None
+    has_test: bool = True
 
 
 def load_folder(
@@ -81,18 +85,26 @@ def load_folder(
 
 
 def survey_folder(
-    path: str | os.PathLike, value_range: tuple[float, float] | None = None
+    path: str | os.PathLike,
+    value_range: tuple[float, float] | None = None,
+    read: bool = False,
 ) -> Survey:
-    """Returns what `load_folder` would train on, without opening files.
+    """Returns what `load_folder` would train on.
 
-    Files that an earlier opening could not use do not count. Arguments and errors are those of
-    `load_folder`.
+    Args:
+        path, value_range: as for `load_folder`.
+        read: bool. Read the files that were not read yet, as `load_folder` does. Otherwise no file
+            is opened, and those that an earlier opening could not use do not count.
+
+    Raises:
+        ValueError: as `load_folder`.
     """
     folder = _open(path)
-    entries = manifest.remembered(folder.found.root, folder.files, value_range)
-    contents = _arrange(folder, entries, value_range)
-    labelled = int(np.sum(contents.train.labels != NO_LABEL))
-    return Survey(len(contents.train), labelled, contents.text)
+    look = manifest.check_files if read else manifest.remembered
+    contents = _arrange(folder, look(folder.found.root, folder.files, value_range), value_range)
+    train = contents.train
+    labelled = int(np.sum(train.labels != NO_LABEL))
+    return Survey(len(train), labelled, contents.text, train, contents.test is not None)
 
 
 def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:

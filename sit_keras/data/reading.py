@@ -88,6 +88,16 @@ def check_image(path: str | os.PathLike, value_range: Range | None = None) -> st
     return "; ".join(filter(None, notes))
 
 
+def short_side(path: str | os.PathLike) -> int:
+    """Returns the shorter side of an image in pixels, by its header alone.
+
+    Raises:
+        OSError: as `read_image`.
+    """
+    with _naming(path), _opened(path) as file:
+        return min(file.size)
+
+
 @contextlib.contextmanager
 def _naming(path):
     """Whatever goes wrong with a file becomes an OSError that names it."""

@@ -101,11 +101,13 @@ def survey_source(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     value_range: tuple[float, float] | None = None,
+    read: bool = False,
 ) -> Survey:
-    """Says what `load_source` would train on, without reading the images.
+    """Says what `load_source` would train on, without loading the images.
 
     Args:
         name, data_dir, download, value_range: as for `load_source`.
+        read: bool. Read the new files of a folder, to know which of them can be used.
 
     Returns:
         Survey, whose text is empty but for folders, lists, records and `tfds:NAME`. Files count
@@ -115,12 +117,13 @@ def survey_source(
     if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
-        return survey_folder(name.removeprefix("folder:"), value_range)
+        return survey_folder(name.removeprefix("folder:"), value_range, read)
     if name.startswith(LIST):
         return survey_list(name.removeprefix(LIST), value_range)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
-        return Survey(len(train), len(train.labelled()), describe_records(train, test))
+        text, has_test = describe_records(train, test), test is not None
+        return Survey(len(train), len(train.labelled()), text, train, has_test)
     if name.startswith(PREFIX):
         chosen = choose_parts(name.removeprefix(PREFIX), data_dir, download)
         train, test = count_tfds(chosen)

@@ -66,9 +66,18 @@ def read_settings(run_dir: pathlib.Path) -> RunConfig:
     return load_json(RunConfig, run_dir / "config.json", extra=["versions"])
 
 
+def begun_settings(run_dir: pathlib.Path) -> RunConfig | None:
+    """Returns the settings of the run in a folder, None if nothing was trained there yet."""
+    return read_settings(run_dir) if _has_begun(run_dir) else None
+
+
+def _has_begun(run_dir):
+    return (run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()
+
+
 def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -> None:
     """Raises ValueError if the folder has a run of other settings, or one not to be resumed."""
-    if not ((run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()):
+    if not _has_begun(run_dir):
         return  # nothing was trained yet, so nothing is lost
     if not resume:
         raise ValueError(

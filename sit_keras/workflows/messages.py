@@ -27,10 +27,9 @@ def describe(config: RunConfig, data_dir: str | None = None, download: bool = Fa
         A dict of the numbers of images, steps and parameters, and the peak learning rate; of a
         folder also what was found in it.
     """
-    num_images, num_labelled, found = survey_source(
-        config.dataset, data_dir, download, config.value_range
-    )
-    num_held_out = round(config.holdout * (num_labelled or num_images))
+    survey = survey_source(config.dataset, data_dir, download, config.value_range)
+    num_images, found = survey.images, survey.text
+    num_held_out = round(config.holdout * (survey.labelled or num_images))
     steps = steps_per_epoch(config, num_images - num_held_out)
     return {
         **({"found": found} if found else {}),

@@ -4,7 +4,7 @@ import os
 import pathlib
 import typing
 
-from sit_keras.config.presets import run_config
+from sit_keras.config.presets import started_from
 from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
 from sit_keras.plots.curves import curve_panels, panel_svg
@@ -215,8 +215,7 @@ def _sheets(folder):
 
 def _settings(config: RunConfig):
     """Returns all settings, after those that differ from the preset and the recipe."""
-    start = run_config(config.preset, recipe=config.recipe, dataset=config.dataset)
-    default = shown_settings(flat(start))
+    default = shown_settings(flat(started_from(config)))
     mine = shown_settings(flat(config))
     changed = [(name, value, default[name]) for name, value in mine.items()
                if value != default[name]]  # fmt: skip

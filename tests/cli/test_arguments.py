@@ -48,7 +48,7 @@ CALLS = {
 }  # fmt: skip
 # Flags for which the command does something before, after or instead of that function.
 BESIDE = {
-    "train": {"export", "dry_run", "doctor"},
+    "train": {"export", "dry_run", "doctor", "minutes"},
     "evaluate": {"table", "preset", "recipe", "seeds", "runs_dir", "pretraining"},
     "export": {"verify"},
     "benchmark-recipes": {"list"},
