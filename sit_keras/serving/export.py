@@ -16,6 +16,7 @@ import tensorflow as tf
 from sit_keras.config.checks import TASKS
 from sit_keras.config.extras import MissingPackage
 from sit_keras.config.files import UNFINISHED, written_whole
+from sit_keras.config.progress import Progress
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
@@ -68,7 +69,7 @@ def export(
     names = class_names(parts.head) if parts.head else ()
     servable = Servable(parts.encoder, parts.pretext, parts.tasks, parts.head, names, half)
     signatures = servable.signatures()
-    with alone_in(output):
+    with alone_in(output), Progress(f"export to {output}"):
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
             model = _write(servable, signatures, parts, half, pathlib.Path(aside))
             if check:
