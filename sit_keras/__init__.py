@@ -29,7 +29,8 @@ if typing.TYPE_CHECKING:  # for editors, which then complete the names
     from sit_keras.models.optimizers import SiTAdamW
     from sit_keras.models.preprocessing import ImagePreprocessing
     from sit_keras.serving.export import export, verify_export
-    from sit_keras.training.callbacks import EpochReport, ReconstructionSheets, TaskGradients
+    from sit_keras.training.callbacks import ReconstructionSheets, TaskGradients
+    from sit_keras.training.epoch_report import EpochReport
     from sit_keras.training.pretrainer import SiTPretrainer
     from sit_keras.workflows.convert import convert
     from sit_keras.workflows.duplicates import duplicates
@@ -47,7 +48,7 @@ __version__ = VERSION
 # Each name and the module that it comes from.
 _HOMES = {
     "CorruptionConfig": "config.settings",
-    "EpochReport": "training.callbacks",
+    "EpochReport": "training.epoch_report",
     "Execution": "config.execution",
     "FinetuneConfig": "config.finetune",
     "FrozenFeatures": "evaluation.features",

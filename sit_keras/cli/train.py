@@ -14,6 +14,7 @@ from sit_keras.config.serialization import to_dict
 # How a run is carried out; it may be continued with other values.
 EXECUTION = (
     "strategy", "micro_batches", "remat", "resume", "on_nan", "on_full_disk", "on_changed_images",
+    "verbose",
 )  # fmt: skip
 
 
@@ -60,6 +61,12 @@ def define(flags: Flags) -> None:
         "Where an unfinished run finds other images than it was trained on so far: stop and name "
         "them, or go on with those that are there. The steps of an epoch and the schedule stay; "
         "held-out figures may then include images that were trained on.",
+    )
+    flags.switch(
+        "verbose",
+        False,
+        "After each epoch print all that was measured of each task: losses, accuracies, held-out "
+        "figures, weight, and share of the gradient.",
     )
     flags.switch("export", True, "Export the encoder to exports/ for TF Serving at the end.")
     flags.group("Instead of training")

@@ -28,6 +28,7 @@ class Execution:
             that it was trained on so far: `stop`, or `go_on` with those that are there. Its steps
             and its schedule stay; the images are split anew, so that figures on held-out images may
             include images that it was trained on.
+        verbose: bool. Print everything that was measured of each task after an epoch.
     """
 
     strategy: str = "auto"
@@ -37,6 +38,7 @@ class Execution:
     on_nan: str = "stop"
     on_full_disk: str = "stop"
     on_changed_images: str = "stop"
+    verbose: bool = False
 
     def __post_init__(self):
         normalize_fields(self)

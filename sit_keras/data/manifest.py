@@ -17,6 +17,7 @@ import zlib
 import PIL
 
 from sit_keras.config.files import written_whole
+from sit_keras.config.progress import Progress
 from sit_keras.data import image_formats, reading
 
 # A file that was changed so shortly before it was read may have been changed again since, without
@@ -87,22 +88,19 @@ def remembered(root: str, files: list[str], value_range: Range = None) -> dict[s
 
 def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
     """Yields the paths with what was found, in their order, and shows the progress."""
-    from tqdm import tqdm  # which the client goes without
 
     def examine(chunk):
         return [_examine(os.path.join(root, file), value_range) for file in chunk]
 
     chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
     pool = concurrent.futures.ThreadPoolExecutor(_cores())
-    # A bar only where the standard error is a terminal.
-    bar = tqdm(total=len(files), unit=" images", disable=None)
-    try:
-        for chunk, entries in zip(chunks, pool.map(examine, chunks), strict=True):
-            yield from zip(chunk, entries, strict=True)
-            bar.update(len(chunk))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        bar.close()
+    with Progress("reading images", len(files)) as progress:
+        try:
+            for chunk, entries in zip(chunks, pool.map(examine, chunks), strict=True):
+                yield from zip(chunk, entries, strict=True)
+                progress.advance(len(chunk))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _examine(path, value_range) -> Entry:

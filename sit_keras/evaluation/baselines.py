@@ -66,7 +66,7 @@ def compare_with_baselines(
 
     def by_kind(images):
         batches = kept_batches(images, trained.preprocessing)
-        both = map(head_features, trained.beside([untrained], batches))
+        both = map(head_features, trained.beside([untrained], batches, len(images)))
         is_same = small.image_shape == encoder.image_shape
         pixels = pixel_features(batches if is_same else eval_batches(images, small))
         return dict(zip(KINDS, (*both, {"pixels": pixels}), strict=True))

@@ -51,7 +51,8 @@ class NearestNeighbours(keras.callbacks.Callback):
 
     def _accuracy(self):
         train, held_out = (
-            select_features(self._features(batches), "tokens") for batches in self._batches
+            select_features(self._features(batches, len(images)), "tokens")
+            for batches, images in zip(self._batches, self._images, strict=True)
         )
         train_labels, held_out_labels = self._labels
         k = min(NEIGHBOURS, len(train))

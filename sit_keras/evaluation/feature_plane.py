@@ -7,6 +7,8 @@ import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from sit_keras.config.progress import Progress
+
 
 def feature_plane(features: np.ndarray, seed: int = 0) -> np.ndarray:
     """Lays features out in a plane by t-SNE, so that similar ones are neighbours.
@@ -23,5 +25,5 @@ def feature_plane(features: np.ndarray, seed: int = 0) -> np.ndarray:
     perplexity = min(30, (len(features) - 1) / 3)
     layout = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     # Its threads wait for each other, the longer the busier the machine is.
-    with threadpool_limits(1):
+    with threadpool_limits(1), Progress(f"map of {len(features):,} images"):
         return layout.fit_transform(features)

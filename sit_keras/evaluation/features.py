@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import FEATURES
+from sit_keras.config.progress import Progress
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
 from sit_keras.models.backbone import SiTBackbone
@@ -35,6 +36,7 @@ class FrozenFeatures:
 
     Call arguments:
         batches: a dataset of `eval_batches`.
+        count: int or None. Images in it, to show how long they will take.
 
     Returns:
         A dict of (N, D) float32 arrays: `rotation_token`, `contrastive_token`, and `patch_tokens`,
@@ -58,11 +60,14 @@ class FrozenFeatures:
             shape = (None, *encoder.image_shape)
             self._compute = tf.function(compute, input_signature=[tf.TensorSpec(shape, tf.float32)])
 
-    def __call__(self, batches: tf.data.Dataset) -> Features:
-        return self.beside([], batches)[0]
+    def __call__(self, batches: tf.data.Dataset, count: int | None = None) -> Features:
+        return self.beside([], batches, count)[0]
 
     def beside(
-        self, others: typing.Sequence["FrozenFeatures"], batches: tf.data.Dataset
+        self,
+        others: typing.Sequence["FrozenFeatures"],
+        batches: tf.data.Dataset,
+        count: int | None = None,
     ) -> list[Features]:
         """Returns the features of this encoder, and of others that take the same images.
 
@@ -70,23 +75,26 @@ class FrozenFeatures:
             others: FrozenFeatures of encoders of the same preprocessing, each on the replicas of
                 this one or on a single device.
             batches: a dataset of `eval_batches`. It is run through once.
+            count: as above.
         """
         if self._is_shared:
             batches = self._strategy.experimental_distribute_dataset(batches)
         each = [self, *others]
         parts = [{name: [] for name in FEATURES[1:]} for _ in each]
-        for batch in batches:
-            shares = self._strategy.experimental_local_results(batch)
-            for features, found in zip(each, parts, strict=True):
-                for part in [batch] if features._is_shared else shares:
-                    for name, values in features._compute(part).items():
-                        values = self._strategy.experimental_local_results(values)
-                        found[name] += [value.numpy() for value in values]
+        with Progress("features", count) as progress:
+            for batch in batches:
+                shares = self._strategy.experimental_local_results(batch)
+                for features, found in zip(each, parts, strict=True):
+                    for part in [batch] if features._is_shared else shares:
+                        for name, values in features._compute(part).items():
+                            values = self._strategy.experimental_local_results(values)
+                            found[name] += [value.numpy() for value in values]
+                progress.advance(sum(len(share) for share in shares))
         return [{name: np.concatenate(values) for name, values in found.items()} for found in parts]
 
     def of(self, images: ImageSet) -> Features:
         """Returns the features of an ImageSet, in its order."""
-        return self(eval_batches(images, self.preprocessing))
+        return self(eval_batches(images, self.preprocessing), len(images))
 
 
 def kept_batches(images: ImageSet, preprocessing: ImagePreprocessing) -> tf.data.Dataset:

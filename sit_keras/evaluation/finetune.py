@@ -9,7 +9,6 @@ import math
 import os
 import pathlib
 import shutil
-import sys
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ import tensorflow as tf
 from keras import ops
 
 from sit_keras.config.finetune import FinetuneConfig
+from sit_keras.config.progress import Progress
 from sit_keras.config.serialization import to_dict
 from sit_keras.data.images import ImageSet
 from sit_keras.data.labelled_views import AugmentedViews, labelled_views
@@ -227,31 +227,32 @@ def _fit(model, checkpoints, train, body, config, steps, folder):
         return
     views = AugmentedViews(body.image_shape[0], config, body.preprocessing)
     batches = labelled_views(train, views, config.batch_size, done * steps, config.epochs * steps)
-    model.fit(
-        batches,
-        initial_epoch=done,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            _Progress(config.epochs),
-            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
-            _Save(checkpoints, steps),
-        ],
-    )
-
-
-class _Progress(keras.callbacks.Callback):
-    """Shows the progress in epochs, and stops at a non-finite loss."""
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self._bar = keras.utils.Progbar(
-            epochs, unit_name="epoch", verbose=int(sys.stdout.isatty()), stateful_metrics=["loss"]
+    with Progress("fine-tuning", config.epochs * steps, "steps") as progress:
+        progress.skip(done * steps)
+        model.fit(
+            batches,
+            initial_epoch=done,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                _Watch(progress),
+                keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+                _Save(checkpoints, steps),
+            ],
         )
 
+
+class _Watch(keras.callbacks.Callback):
+    """Reports the steps with their loss, and stops at one that is not finite."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+
     def on_train_batch_end(self, batch, logs=None):
+        self._progress.advance(details=f"loss {logs['loss']:.3f}")
         if not math.isfinite(logs["loss"]):
             self._stop(f"The loss of a step was {logs['loss']}")
 
@@ -260,7 +261,6 @@ class _Progress(keras.callbacks.Callback):
         norm = tf.linalg.global_norm([v.value for v in self.model.trainable_variables])
         if not math.isfinite(norm):
             self._stop("A weight became NaN or infinite")
-        self._bar.update(epoch + 1, [("loss", logs["loss"])])
 
     def _stop(self, what):
         raise NonFiniteLoss(

@@ -8,6 +8,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from sit_keras.config.progress import Progress
 from sit_keras.evaluation.features import unit
 
 # Similarities that are held at a time, 128 MiB of float32.
@@ -51,7 +52,7 @@ def knn_predictions(
     num_classes = int(train_labels.max()) + 1
     predicted = {k: [] for k in ks}
     # Not on a GPU, which rounds the factors of products to ten bits.
-    with tf.device("CPU"):
+    with tf.device("CPU"), Progress("nearest neighbours", len(test)) as progress:
         bank = tf.constant(train)
         for start in range(0, len(test), block):
             similarity = tf.matmul(test[start : start + block], bank, transpose_b=True)
@@ -64,4 +65,5 @@ def knn_predictions(
                     cells[:, :k].ravel(), weights[:, :k].ravel(), num_classes * len(nearest)
                 )
                 predicted[k].append(votes.reshape(-1, num_classes).argmax(axis=1))
+            progress.advance(len(nearest))
     return {k: np.concatenate(parts) for k, parts in predicted.items()}

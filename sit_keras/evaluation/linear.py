@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from sit_keras.config.progress import Progress
 from sit_keras.evaluation.features import Features
 
 # Inverse strengths of the l2 penalty, tried in this order until the accuracy falls.
@@ -97,15 +98,17 @@ def fit_heads(
     fitted, held_out = _fifth(labels, counts, seed)
     part, rest = ({name: x[rows] for name, x in features.items()} for rows in (fitted, held_out))
     best, best_score = STRENGTHS[0], 0.0
-    # Else there are too few images to choose on.
-    if len(held_out) and np.array_equal(np.unique(labels[fitted]), np.flatnonzero(counts)):
-        for strength in STRENGTHS:
-            heads = _fit(part, labels[fitted], num_classes, strength, seed, hidden_dim)
-            score = heads.accuracy(rest, labels[held_out])
-            if score < best_score:
-                break
-            best, best_score = strength, score
-    return _fit(features, labels, num_classes, best, seed, hidden_dim)
+    with Progress("linear heads", unit="penalties tried") as progress:
+        # Else there are too few images to choose on.
+        if len(held_out) and np.array_equal(np.unique(labels[fitted]), np.flatnonzero(counts)):
+            for strength in STRENGTHS:
+                heads = _fit(part, labels[fitted], num_classes, strength, seed, hidden_dim)
+                score = heads.accuracy(rest, labels[held_out])
+                progress.advance()
+                if score < best_score:
+                    break
+                best, best_score = strength, score
+        return _fit(features, labels, num_classes, best, seed, hidden_dim)
 
 
 def _fifth(labels, counts, seed):

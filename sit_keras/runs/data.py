@@ -141,11 +141,21 @@ class RunData:
 
         The size of the batches is that of training, or the number of held-out images.
         """
+        batch_size, steps = self._validation_size()
+        images = self.watched(steps * batch_size)
+        return step_images(images, self.validation_views, batch_size, 0, steps, shuffle=False)
+
+    @property
+    def num_validation_images(self) -> int:
+        """How many images the validation looks at."""
+        batch_size, steps = self._validation_size()
+        return steps * batch_size
+
+    def _validation_size(self):
+        """Returns the size of the batches of validation, and their number."""
         batch_size = self._in_turns(min(self.config.batch_size, len(self.held_out)))
         most = min(MAX_VALIDATION_BATCHES, max(1, MAX_VALIDATION_IMAGES // batch_size))
-        images = self.watched(most * batch_size)
-        steps = len(images) // batch_size
-        return step_images(images, self.validation_views, batch_size, 0, steps, shuffle=False)
+        return batch_size, min(most, len(self.held_out) // batch_size)
 
     def views(self, step: int) -> dict[str, tf.Tensor]:
         """Returns the views of one step of the training, as the model makes them."""

@@ -11,6 +11,7 @@ import numpy as np
 from sit_keras.config.settings import RunConfig
 from sit_keras.runs.findings import (
     MORE_WEIGHT,
+    WINDOW,
     Finding,
     end_of,
     other_recipe,
@@ -21,14 +22,17 @@ from sit_keras.runs.findings import (
 ROTATION_CHANCE = 0.25  # four turns
 # Below this share of right answers the rotation head is at chance.
 ROTATION_AT_CHANCE = 0.3
-# It has learned if it is right on more than this share of held-out views ...
+# It has learned if it is right on more than this share of held-out views, and on more than guessing
+# reaches on so few of them ...
 ROTATION_LEARNED = 0.35
 # ... and its answers are to be trusted from here on.
 ROTATION_RELIABLE = 0.6
-# The contrastive task has not learned if its loss is above this share of log(2B - 1), that of
-# guessing, and the other view is not found this many times as often as by guessing.
-CONTRASTIVE_AT_CHANCE = 0.98
-CONTRASTIVE_TIMES_CHANCE = 5.0
+# The contrastive task has learned if it went this share of the way from guessing to being always
+# right, which is what `ROTATION_LEARNED` asks of the rotation. It is at chance if it went less than
+# a hundredth of that way, or finds the other view no more often than guessing in 19 cases of 20.
+CONTRASTIVE_LEARNED = (ROTATION_LEARNED - ROTATION_CHANCE) / (1 - ROTATION_CHANCE)
+CONTRASTIVE_AT_CHANCE = 0.01
+ONE_IN_TWENTY = 1.645  # standard deviations
 # Reconstruction has learned if its error is below this share of that of a picture of one colour.
 RECONSTRUCTION_LEARNED = 0.9
 
@@ -92,15 +96,27 @@ def judged_tasks(
 
 def _rotation(config, results, log, head) -> str | Finding:
     by = f"right on {percent(head['accuracy'])} of {head['of']} views, 25 % by chance"
-    if head["accuracy"] > ROTATION_LEARNED:
+    views = results.get("validation_views") if head["of"] == "held-out" else None
+    reach = _reach_of_guessing(ROTATION_CHANCE, views)
+    if head["accuracy"] > max(ROTATION_LEARNED, reach):
         return f"rotation ({by})"
+    if head["accuracy"] > ROTATION_LEARNED:
+        few = f"which are only {views}: guessing is right on {percent(reach)} of so few in one"
+        sentence = f"Whether the rotation task has learned cannot be told: it is {by}, {few}"
+        return Finding(f"{sentence} case of 20.", ("hold out more images (--holdout=0.3)",))
     advice = (
         *step_advice(config, results, log),
         "keep more of an image in each view (--set=views.crop_area=0.3,1)",
         "leave rotation out of --tasks where images have no up and down, as textures have none",
     )
-    how = "not" if head["accuracy"] < ROTATION_AT_CHANCE else "hardly"
+    how = "not" if head["accuracy"] < max(ROTATION_AT_CHANCE, reach) else "hardly"
     return Finding(f"The rotation task has {how} learned: it is {by}.", advice)
+
+
+def _reach_of_guessing(chance, count) -> float:
+    """The share of so many views that guessing gets right in one case of 20; None: of very many."""
+    deviation = math.sqrt(chance * (1 - chance) / count) if count else 0.0
+    return chance + ONE_IN_TWENTY * deviation
 
 
 def _contrastive(config, results, log, last) -> str | Finding:
@@ -111,14 +127,19 @@ def _contrastive(config, results, log, last) -> str | Finding:
         f"the other view of an image is found among {candidates:,} in {percent(accuracy)} of the "
         f"cases, {percent(1 / candidates)} by chance"
     )
-    if loss < CONTRASTIVE_AT_CHANCE * chance or accuracy > CONTRASTIVE_TIMES_CHANCE / candidates:
+    guess = 1 / candidates
+    way = (accuracy - guess) / (1 - guess)
+    if way > CONTRASTIVE_LEARNED:
         return f"contrastive ({by})"
+    views = 2 * config.batch_size * max(1, round(WINDOW * results["steps"]))  # of these epochs
+    is_above = way > CONTRASTIVE_AT_CHANCE and accuracy > _reach_of_guessing(guess, views)
+    how = "hardly" if is_above else "not"
     weight, advice = "", other_recipe(config)
     if config.weighting == "uncertainty" and "weight_contrastive" in last:
         weight = f" Its learned weight is {last['weight_contrastive']:.2f}."
         advice = (MORE_WEIGHT,)
     sentence = (
-        f"The contrastive task has not learned: its loss is {loss:.2f}, that of guessing is "
+        f"The contrastive task has {how} learned: its loss is {loss:.2f}, that of guessing is "
         f"log({candidates:,}) = {chance:.2f}; {by}.{weight}"
     )
     return Finding(sentence, advice or step_advice(config, results, log))

@@ -18,6 +18,7 @@ from sit_keras.config.checks import TASKS
 from sit_keras.config.choices import FORMATS, PRECISIONS
 from sit_keras.config.extras import MissingPackage
 from sit_keras.config.files import UNFINISHED
+from sit_keras.config.progress import Progress
 from sit_keras.models import loading
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import TASK, SiTImageClassifier
@@ -82,7 +83,7 @@ def export(
     servable = Servable(
         parts.encoder, parts.pretext, parts.tasks, parts.head, names, precision == "float16"
     )
-    with alone_in(output):
+    with alone_in(output), Progress(f"export to {output}"):
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as aside:
             models = {}
             for name in dict.fromkeys(format):

@@ -3,14 +3,13 @@
 import dataclasses
 import os
 import pathlib
-import sys
 import typing
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.checks import check_value_range
+from sit_keras.config.progress import Progress
 from sit_keras.data.folder import find_images
 from sit_keras.data.reading import read_image
 
@@ -61,18 +60,18 @@ def ask(
     if "ok" not in functions[signature].structured_outputs:
         raise ValueError(f"{version} was exported by an earlier version: export the run again.")
     files = find_images(folder)
-    bar = keras.utils.Progbar(len(files), unit_name="image", verbose=int(sys.stderr.isatty()))
-    for done, path in enumerate(files, 1):
-        try:
-            image = read_image(path, enough, value_range)
-        except OSError as error:
-            print(f"Cannot be read: {error}", file=sys.stderr)
-        else:
-            images = tf.constant(image[None], tf.float32) / 255.0
-            outputs = functions[signature](images=images)
-            outputs = {name: x[0].numpy() for name, x in outputs.items()}
-            if outputs["ok"]:
-                yield Answer(path, image, outputs)
+    with Progress("images", len(files)) as progress:
+        for path in files:
+            try:
+                image = read_image(path, enough, value_range)
+            except OSError as error:
+                progress.say(f"Cannot be read: {error}")
             else:
-                print(f"{path} is refused: {outputs['error'].decode()}", file=sys.stderr)
-        bar.update(done)
+                images = tf.constant(image[None], tf.float32) / 255.0
+                outputs = functions[signature](images=images)
+                outputs = {name: x[0].numpy() for name, x in outputs.items()}
+                if outputs["ok"]:
+                    yield Answer(path, image, outputs)
+                else:
+                    progress.say(f"{path} is refused: {outputs['error'].decode()}")
+            progress.advance()

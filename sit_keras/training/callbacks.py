@@ -1,11 +1,9 @@
-"""What is measured and shown after each epoch: validation, gradients of the tasks, sheets, text."""
+"""What is measured and kept after each epoch: validation, gradient shares, sheets, scalars."""
 
 import gc
 import math
 import os
 import pathlib
-import sys
-import time
 import typing
 
 import keras
@@ -13,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.files import remove_unfinished
+from sit_keras.config.progress import Progress
 from sit_keras.plots.image_grids import reconstruction_sheet
 from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import strategy
@@ -57,7 +56,11 @@ class ValidationLosses(keras.callbacks.Callback):
         replicas, names = self.model.distribute_strategy, list(self.model.trackers)
         means = dict.fromkeys(names, 0.0)
         if strategy.is_chief(replicas):
-            found = [self._losses(views) for views in self._views()]
+            found = []
+            with Progress("validation", unit="batches") as progress:
+                for views in self._views():
+                    found.append(self._losses(views))
+                    progress.advance()
             means = {name: float(np.mean([each[name] for each in found])) for name in names}
         for name in names:
             logs[f"val_{name}"] = strategy.from_chief(replicas, means[name])
@@ -121,10 +124,10 @@ class TaskGradients(keras.callbacks.Callback):
         norms = dict.fromkeys(self.model.tasks, float("nan"))
         if is_due(epoch, self._every, self._epochs):
             views, alone = _made(self._views), np.eye(len(norms), dtype="float32")
-            norms = {
-                task: float(self._norm(views, factors))
-                for task, factors in zip(norms, alone, strict=True)
-            }
+            with Progress("gradient shares", len(norms), "tasks") as progress:
+                for task, factors in zip(norms, alone, strict=True):
+                    norms[task] = float(self._norm(views, factors))
+                    progress.advance()
         total = max(sum(norms.values()), 1e-12)
         logs.update({f"share_{task}": norm / total for task, norm in norms.items()})
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
@@ -208,56 +211,6 @@ class EpochScalars(keras.callbacks.Callback):
         self._validation.flush()
 
 
-class EpochReport(keras.callbacks.Callback):
-    """Shows a progress bar for the epoch, then one line of everything it measured.
-
-    Args:
-        epochs: int. Of the whole run.
-    """
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self._epochs = epochs
-        self._first_epoch = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._first_epoch is None:
-            print(
-                "For each task: its loss, accuracy, learned alpha, weight in the total (x), and "
-                "share of the gradient at the encoder."
-            )
-            self._first_epoch = epoch
-            self._start = time.monotonic()
-        self._epoch_start = time.monotonic()
-        self._bar = keras.utils.Progbar(self.params["steps"], verbose=int(sys.stdout.isatty()))
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._bar.update(batch + 1, [("loss", float(logs["loss"]))], finalize=False)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if sys.stdout.isatty():
-            print("\r\x1b[K", end="")  # the line replaces the bar
-        now = time.monotonic()
-        epochs = self._epochs
-        left = (now - self._start) / (epoch + 1 - self._first_epoch) * (epochs - epoch - 1)
-        parts = [f"epoch {epoch + 1:{len(str(epochs))}}/{epochs}", f"loss {logs['loss']:.3f}"]
-        parts += [self._task(task, logs) for task in self.model.tasks]
-        if not math.isnan(logs.get("knn_accuracy", math.nan)):
-            parts.append(f"kNN {logs['knn_accuracy']:.1%}")
-        parts += [f"{now - self._epoch_start:.1f} s", f"ETA {_duration(left)}"]
-        print(" | ".join(parts), flush=True)
-
-    def _task(self, task, logs):
-        text = f"{task[:3]} {logs[task]:.3f}"
-        if f"{task}_accuracy" in logs:
-            text += f" acc {logs[f'{task}_accuracy']:.0%}"
-        if f"alpha_{task}" in logs:
-            text += f" alpha {logs[f'alpha_{task}']:.2f}"
-        text = f"{text} x{logs[f'weight_{task}']:.2f}"
-        share = logs[f"share_{task}"]
-        return text if math.isnan(share) else f"{text} gradient {share:.0%}"
-
-
 def is_due(epoch: int, every: int, epochs: int | None) -> bool:
     """Whether something is measured after an epoch (from 0): every so many, and after the last."""
     return epoch % every == 0 or epoch + 1 == epochs
@@ -265,9 +218,3 @@ def is_due(epoch: int, every: int, epochs: int | None) -> bool:
 
 def _made(views):
     return views() if callable(views) else views
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,6 +1,5 @@
 """Trains rows of settings for the same budget, and judges their encoders on the same images."""
 
-import datetime
 import os
 import time
 import typing
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from sit_keras.config.checks import require
 from sit_keras.config.files import make_own_folder
+from sit_keras.config.progress import duration
 from sit_keras.config.recipe_rows import Row
 from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig
@@ -215,6 +215,5 @@ class _Progress:
         # What was finished before is passed over in a moment, and says nothing about the others.
         took = [seconds for seconds in np.diff(self._starts) if seconds > 5]
         if took:
-            seconds = round(float(np.mean(took)) * (self._count - number + 1))
-            eta = f"; about {datetime.timedelta(seconds=seconds)} left"
+            eta = f"; ETA {duration(np.mean(took) * (self._count - number + 1))}"
         print(f"\n[{number}/{self._count}] {name}{eta}", flush=True)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import sys
 import time
 import typing
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from sit_keras.config.checks import check_value_range
 from sit_keras.config.files import make_own_folder, read_json, remove_unfinished, written_whole
+from sit_keras.config.progress import Progress
 from sit_keras.data.finding import printable
 from sit_keras.evaluation.index import FORMAT, Index, check_suffix, read_index, write_index
 from sit_keras.runs.files import write_json
@@ -23,7 +23,6 @@ from sit_keras.workflows.embedding import Embedder, Vectors
 from sit_keras.workflows.listed_images import contents_of, list_images, named_errors
 
 SAVE_SECONDS = 10.0  # of work that a killed command loses at most
-LINE_SECONDS = 30.0  # between lines of progress in a file
 _ABOUT = "about.json"
 _SETTINGS = ("space", "features", "value_range")  # that decide the embeddings
 
@@ -84,15 +83,14 @@ def embed(
         if kept:
             print(f"Goes on: {kept:,} images were embedded before the interruption.")
         done = 0
-        progress = _Progress(len(new))
-        for vectors in embedder(listed.images.take(np.array(new, int))):
-            for vector in _rows(vectors):
-                content = contents[new[done]]
-                known[content] = parts.vectors[content] = vector
-                done += 1
-            parts.save()
-            progress.show(done)
-        progress.close()
+        with Progress("embeddings", len(new)) as progress:
+            for vectors in embedder(listed.images.take(np.array(new, int))):
+                for vector in _rows(vectors):
+                    content = contents[new[done]]
+                    known[content] = parts.vectors[content] = vector
+                    done += 1
+                parts.save()
+                progress.advance(len(vectors.errors))
         index = _index(listed.paths, contents, errors, known, about)
         seconds = time.monotonic() - begin
         if index.ok.any():
@@ -210,32 +208,6 @@ class _Parts:
     def remove(self):
         """Forgets all of it, once the index is there."""
         self.vectors, self._saved = {}, 0
-
-
-class _Progress:
-    """A bar with images per second and the time left; in a file a line from time to time."""
-
-    def __init__(self, total: int):
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total, unit=" images", disable=None)
-        self._total, self._begin = total, time.monotonic()
-        self._next = self._begin + LINE_SECONDS
-
-    def show(self, done: int):
-        now = time.monotonic()
-        if not self._bar.disable:
-            self._bar.update(done - self._bar.n)
-        elif now >= self._next:
-            text = "{n_fmt} of {total_fmt} images, {rate_fmt}, {remaining} left"
-            line = self._bar.format_meter(
-                done, self._total, now - self._begin, unit=" images", bar_format=text
-            )
-            print(line, file=sys.stderr, flush=True)
-            self._next = now + LINE_SECONDS
-
-    def close(self):
-        self._bar.close()
 
 
 def _index(paths, contents, errors, known: dict[str, Vector], about) -> Index:

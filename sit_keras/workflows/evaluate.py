@@ -177,10 +177,9 @@ def evaluate(
         for share, row in results["fewshot"].items():
             _print_scores(f"{float(share):4.0%} of the labels, fine-tuned", row["finetuned_scores"])
             _print_scores("     then linear on all labels", row["linear_scores"])
-    if "linear" in protocol:
-        new = results["linear"]["new_weights"]
-        print(f"classifier.keras = the encoder and {len(new)} new weights: {', '.join(new)}")
     print(f"The largest class is {results[LARGEST]['class']}. Results and pictures: {output}")
+    if "linear" in protocol:
+        print(f"The encoder with its linear heads: {output / 'classifier.keras'}")
     return results
 
 

@@ -23,7 +23,8 @@ def last_measures(model: SiTPretrainer, features: FrozenFeatures, data: RunData)
     Returns:
         A dict of `contrastive_images`, the images of a batch that are compared with each other;
         `flat_error`, the reconstruction loss of views of one colour, if there is that task;
-        `token_spread`; and where there are labels what `compare_with_baselines` returns.
+        `token_spread`; `validation_views`, how many held-out views the tasks were measured on, if
+        there is a validation; and where there are labels what `compare_with_baselines` returns.
     """
     config, found = data.config, {}
     if "contrastive" in config.tasks:
@@ -34,6 +35,8 @@ def last_measures(model: SiTPretrainer, features: FrozenFeatures, data: RunData)
         clean = data.sample_of_validation(model.make_views)["clean"].numpy()
         flat = clean.mean(axis=(-3, -2), keepdims=True)  # the mean colour of each view
         found["flat_error"] = float(np.abs(clean - flat).mean())
+    if data.can_validate:
+        found["validation_views"] = 2 * data.num_validation_images
     compared = _compared(model, features, data)
     if not compared:
         some = features.of(data.watched(MAX_SPREAD_IMAGES))

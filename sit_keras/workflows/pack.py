@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sit_keras.config.files import make_own_folder, read_json, remove_unfinished
+from sit_keras.config.progress import Progress
 from sit_keras.data import records
 from sit_keras.data.images import ImageSet
 from sit_keras.data.jpeg_header import SIGNATURE
@@ -104,18 +105,18 @@ def _fingerprint(splits: dict[str, ImageSet], value_range) -> str:
 
 def _write_split(folder, split: str, images: ImageSet) -> list[dict[str, typing.Any]]:
     """Writes those shards of a split that are not there yet, and returns what is known of all."""
-    from tqdm import tqdm
-
     shards, entries = _divided(images), []
     names = names_of(images)
-    with tqdm(total=len(images), desc=split, unit=" images", disable=None) as bar:
+    with Progress(split, len(images)) as progress:
         for number, rows in enumerate(shards):
             path = folder / f"{split}-{number:05}-of-{len(shards):05}.tfrecord"
             with contextlib.suppress(ValueError):  # it has no index yet
                 entries.append(records.shard_entry(path))
-                bar.update(len(rows))
+                progress.skip(len(rows))
                 continue
-            entries.append(records.write_shard(path, _encoded(images, names, rows, bar.update)))
+            entries.append(
+                records.write_shard(path, _encoded(images, names, rows, progress.advance))
+            )
     return entries
 
 

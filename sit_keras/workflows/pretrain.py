@@ -35,13 +35,14 @@ from sit_keras.runs.results import finished_results
 from sit_keras.runs.tensorboard import BoardLog
 from sit_keras.training import guards, multi_worker
 from sit_keras.training.callbacks import (
-    EpochReport,
     EpochScalars,
     ReconstructionSheets,
     TaskGradients,
     ValidationLosses,
 )
 from sit_keras.training.checkpoint import Checkpoints
+from sit_keras.training.data_wait import DataWait
+from sit_keras.training.epoch_report import EpochReport
 from sit_keras.training.memory import limit_arenas
 from sit_keras.training.micro_batches import check_shares
 from sit_keras.training.pretrainer import SiTPretrainer
@@ -209,6 +210,8 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
     # Of the images of a step, those that go through the network at once.
     at_once = config.batch_size // (strategy.num_replicas_in_sync * model.micro_batches)
 
+    wait = DataWait() if strategy.num_replicas_in_sync == 1 else None
+    report = EpochReport(config.epochs, config.batch_size, steps, wait, execution.verbose)
     position = guards.Position(start_step)
     stop = guards.StopOnSignal(checkpoints, position)
     record = run_dir / "not_finite.jsonl" if is_first else None
@@ -222,11 +225,11 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
         writers = [*_writers(data, sample, run_dir), save]
         forgive = execution.on_full_disk == "go_on"
         followers += map(guards.forgiving, writers) if forgive else writers
-        followers.append(EpochReport(config.epochs))
-    fit = multi_worker.fit if is_multi_worker(strategy) else _fit_with_keras
+        followers.append(report)
+    fit = multi_worker.fit if is_multi_worker(strategy) else _fit_with_keras(wait)
     model.stop_training = False
     begin = time.monotonic()
-    with stop.listening():
+    with stop.listening(), report.live():
         # A run that was stopped within an epoch first takes that epoch's remaining steps.
         for first, last in _legs(start_step, steps, config.epochs):
             if model.stop_training:  # by a callback of the user
@@ -244,9 +247,13 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
     return time.monotonic() - begin
 
 
-def _fit_with_keras(model, batches_of, **settings):
-    # The order is the dataset's business.
-    model.fit(batches_of(), shuffle=False, verbose=0, **settings)
+def _fit_with_keras(wait):
+    def fit(model, batches_of, **settings):
+        batches = batches_of() if wait is None else wait.watched(batches_of())
+        # The order is the dataset's business.
+        model.fit(batches, shuffle=False, verbose=0, **settings)
+
+    return fit
 
 
 def _measures(data, features, sample, at_once):

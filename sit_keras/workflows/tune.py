@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shlex
+import time
 import typing
 
 from sit_keras.config.checks import check_choice
@@ -10,6 +11,7 @@ from sit_keras.config.choices import OBJECTIVES, PARAMETERS, SEARCHES
 from sit_keras.config.execution import Execution
 from sit_keras.config.extras import import_package
 from sit_keras.config.presets import run_config
+from sit_keras.config.progress import duration
 from sit_keras.config.serialization import changed, flat, to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.evaluation.features import FrozenFeatures, head_features
@@ -18,6 +20,7 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.plots import charts
 from sit_keras.runs.cached_step import cached_step, images_fingerprint
 from sit_keras.runs.data import RunData
+from sit_keras.runs.files import write_text
 from sit_keras.runs.folder import run_name
 from sit_keras.runs.log import last_losses
 from sit_keras.training.guards import Stopped
@@ -26,6 +29,8 @@ from sit_keras.workflows.pretrain import pretrain
 from sit_keras.workflows.search_space import chosen_changes, search_space
 
 keras_tuner = import_package("keras_tuner")
+
+BEST = "best.txt"  # in the folder of a search, one line
 
 
 class PretrainTuner(keras_tuner.Tuner):
@@ -48,11 +53,12 @@ class PretrainTuner(keras_tuner.Tuner):
         self.data_dir = data_dir
         self.download = download
         self.execution = execution
+        self._starts = []  # times at which this call began its trials
         super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
 
     def run_trial(self, trial):
         changes = chosen_changes(self.config, trial.hyperparameters.values)
-        print(f"\n[trial {trial.trial_id}] {_described(changes)}", flush=True)
+        print(f"\n[trial {trial.trial_id}{self._left()}] {_described(changes)}", flush=True)
         run_dir = self.trial_dir(trial.trial_id)
         try:
             config = changed(self.config, changes)
@@ -65,6 +71,22 @@ class PretrainTuner(keras_tuner.Tuner):
             raise keras_tuner.errors.FailedTrialError(str(error)) from None
         print(f"[trial {trial.trial_id}] {self.objective_name} on held-out images: {value:.2%}")
         return {"score": value}
+
+    def _left(self) -> str:
+        """Which trial of how many it is, and how long those left will take; of Hyperband nothing.
+
+        A trial that was finished before this call is not counted in their duration.
+        """
+        total = getattr(self.oracle, "max_trials", None)
+        if not total:
+            return ""
+        number = len(self.oracle.trials)
+        self._starts.append(time.monotonic())
+        seconds = self._starts[-1] - self._starts[0]
+        if not seconds:
+            return f", {number} of {total}"
+        left = seconds / (len(self._starts) - 1) * (total - number + 1)
+        return f", {number} of {total}, ETA {duration(left)}"
 
     def trial_dir(self, trial_id: str) -> pathlib.Path:
         """Returns the folder of a trial's run."""
@@ -120,8 +142,8 @@ def tune(
 
     Args:
         config: RunConfig to start from. It must hold out images.
-        output: the folder, which gets `results.json`, `tuning.png`, and a run for each trial in
-            `trials/`.
+        output: the folder, which gets `results.json`, `best.txt` (a line about the best trial),
+            `tuning.png`, and a run for each trial in `trials/`.
         search: str. One of `SEARCHES`; Hyperband gives most trials few of the config's epochs.
         trials: int. Their number; Hyperband chooses it itself.
         parameters: some of `PARAMETERS`.
@@ -173,6 +195,12 @@ def tune(
         )
     folder = pathlib.Path(output)
     results = cached_step(folder, settings, search_in)
+    best = results["best"]
+    write_text(
+        folder / BEST,
+        f"Trial {best['trial']} is the best: {best['score']:.2%} by {objective} on held-out "
+        f"images ({_described(best['changes'])}). Its run is trials/{best['trial']}.\n",
+    )
     print(summary(results, folder))
     return results
 
@@ -244,11 +272,13 @@ def summary(results: dict, folder: pathlib.Path) -> str:
     """Returns the trials as a table, best first, and the command that trains with the best."""
     rows = sorted(results["trials"], key=lambda row: -(row["score"] or 0))
     lines = [""]
+    best = results["best"]["trial"]
     for row in rows:
         outcome = "failed" if row["score"] is None else f"{row['score']:.2%}"
-        lines.append(f"{outcome:>8}  trial {row['trial']}  {_described(row['changes'])}")
+        mark = "best" if row["trial"] == best else ""
+        lines.append(f"{outcome:>8}  {mark:4}  trial {row['trial']}  {_described(row['changes'])}")
         if row["error"]:
-            lines.append(f"          {row['error']}")
+            lines.append(f"                {row['error']}")
     lines += ["", f"Trials and chart: {folder}", f"Best encoder:     {results['best']['run']}"]
     lines += ["Train with the best settings:", "", results["best"]["command"]]
     return "\n".join(lines)

@@ -180,7 +180,7 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(digits, tmp_path, m
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    class InterruptWithin(module["_Progress"]):
+    class InterruptWithin(module["_Watch"]):
         steps = 0
 
         def on_train_batch_end(self, batch, logs=None):
@@ -189,7 +189,7 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(digits, tmp_path, m
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(module, "_Progress", InterruptWithin)
+        patch.setitem(module, "_Watch", InterruptWithin)
         with pytest.raises(KeyboardInterrupt):
             finetune(encoder, *digits, config, tmp_path / "cut")
     assert len((tmp_path / "cut" / "log.csv").read_text().splitlines()) == 1 + 1

@@ -139,6 +139,35 @@ def test_a_starved_contrastive_task_is_named_with_its_weight():
     assert "learned weight" not in text_of(log=log, config=fixed)
 
 
+@pytest.mark.parametrize(
+    "batch, accuracy, how",
+    [
+        (32, 0.048, "hardly"),  # three times as often as guessing, 1 of 63
+        (32, 0.14, "hardly"), (32, 0.16, ""),
+        (32, 0.017, "not"),  # guessing reaches 1.8 % of these 10,240 views
+        (512, 0.05, "hardly"), (512, 0.2, ""), (4, 0.2, "hardly"), (4, 0.143, "not"), (4, 0.3, ""),
+    ],
+)  # fmt: skip
+def test_a_contrastive_task_has_learned_a_share_of_what_is_possible(batch, accuracy, how):
+    log = log_of(contrastive=np.full(EPOCHS, 1.0), contrastive_accuracy=np.full(EPOCHS, accuracy))
+    config = dataclasses.replace(CONFIG, batch_size=batch)
+    text = text_of(results_of(contrastive_images=batch), log, config)
+    assert f"contrastive task has {how} learned" in text if how else "contrastive (the" in text
+
+
+@pytest.mark.parametrize("accuracy, views, says", [
+    (0.375, 24, "cannot be told: it is right on 37.5 % of held-out views, 25 % by chance, which "
+                "are only 24: guessing is right on 39.5 % of so few in one case of 20"),
+    (0.34, 24, "rotation task has not learned"),
+    (0.34, 2000, "rotation task has hardly learned"),
+    (0.375, 2000, "rotation (right on 37.5 %"), (0.41, 24, "rotation (right on 41.0 %"),
+])  # fmt: skip
+def test_a_rotation_head_must_beat_guessing_on_as_few_views(accuracy, views, says):
+    log = log_of(val_rotation_accuracy=np.full(EPOCHS, accuracy))
+    text = text_of(results_of(validation_views=views), log)
+    assert says in text
+
+
 def test_a_contrastive_task_whose_views_are_found_has_learned_whatever_its_loss():
     """Where embeddings bunch, the loss stays near that of guessing, and their order is right."""
     text = text_of(log=log_of(contrastive=np.full(EPOCHS, GUESS - 0.01)))
@@ -268,6 +297,43 @@ def test_a_reconstruction_like_one_colour_has_not_learned():
     assert (
         "reconstruction task has not learned: error 0.69, of a picture of one colour 0.70" in text
     )
+
+
+CHANCE = np.full(EPOCHS, 0.25)
+RISING = np.r_[np.linspace(1.4, 0.7, 15), np.linspace(0.72, 1.1, 25)]
+FEW = np.repeat([0, 1, 2], [90, 6, 4])
+ALIKE = compared(FEW, **dict.fromkeys(("trained", "untrained", "pixels"), np.zeros_like(FEW)))
+# Each made run, and the words of its sentence.
+MADE = {
+    "collapsed": (
+        {"token_spread": {"trained": {"rotation_token": 0.001, "contrastive_token": 0.3}}}, {},
+        "The rotation token has collapsed"),
+    "rotation at chance": (
+        {}, {"rotation_accuracy": CHANCE, "val_rotation_accuracy": CHANCE},
+        "The rotation task has not learned: it is right on 25.0 % of held-out views"),
+    "contrastive starved": (
+        {}, {"contrastive": np.full(EPOCHS, GUESS), "contrastive_accuracy": np.full(EPOCHS, 0.008),
+             "share_contrastive": np.full(EPOCHS, 0.004)},
+        "The contrastive task has not learned: its loss is 4.84, that of guessing is log(127)"),
+    "too few steps": ({"steps": 120}, {}, "It trained for 120 steps, which are too few"),
+    "overfit": (
+        {}, {"val_rotation": RISING, "rotation": np.linspace(1.4, 0.1, EPOCHS)},
+        "The rotation task is overfitted"),
+    "imbalanced 90:6:4": (
+        ALIKE, {}, "The classes are unequal, so the accuracy of 90.0 % says little here"),
+    "all well": ({}, {}, "nothing points to collapsed features, overfitting or too few steps."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_each_of_seven_made_runs_gets_its_own_sentence_and_none_of_the_others(name):
+    results, log, _ = MADE[name]
+    text = text_of(results_of(**results), log_of(**log))
+    said = [other for other, (_, _, words) in MADE.items() if words.split(":")[0] in text]
+    # Unequal classes are no fault of the training, which went well.
+    expected = [name, "all well"] if name == "imbalanced 90:6:4" else [name]
+    assert said == expected and MADE[name][2] in text
+    assert ("What to do next" in text) == (name != "all well")
 
 
 def test_every_flag_that_is_advised_exists_and_takes_its_value():

@@ -92,18 +92,3 @@ def test_shares_are_measured_in_the_first_epoch_every_so_many_and_in_the_last(mo
     assert measured == [0, 3, 5]
     assert all({"alpha_rotation", "weight_rotation"} <= set(each) for each in logs)
     assert sum(logs[3][f"share_{task}"] for task in model.tasks) == pytest.approx(1)
-
-
-def test_a_line_of_an_epoch_leaves_out_what_was_not_measured(model, capsys):
-    values = {task: 1.0 for task in ("loss", *model.tasks)}
-    values |= {f"weight_{task}": 1.0 for task in model.tasks}
-    report = callbacks.EpochReport(epochs=2)
-    report.set_model(model)
-    report.set_params({"steps": 1})
-    for epoch, value in enumerate((0.5, np.nan)):
-        shares = {f"share_{task}": value for task in model.tasks}
-        report.on_epoch_begin(epoch)
-        report.on_epoch_end(epoch, {**values, **shares, "knn_accuracy": value})
-    *_, measured, other = capsys.readouterr().out.splitlines()
-    assert "gradient 50%" in measured and "kNN 50.0%" in measured
-    assert not any(word in other for word in ("gradient", "kNN", "nan"))

@@ -82,18 +82,18 @@ def test_an_interrupted_command_goes_on_with_equal_vectors(tmp_path, monkeypatch
     paths = write_photos(tmp_path / "photos", 14)
     paths[1].write_bytes(paths[2].read_bytes()[:700])  # one that cannot be read
     whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
-    show, shown = workflow._Progress.show, []
+    advance, shown = workflow.Progress.advance, []
 
-    def stop(self, done):
-        shown.append(done)
-        if done >= 8:
+    def stop(self, count):
+        shown.append(count)
+        if len(shown) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow._Progress, "show", stop)
+    monkeypatch.setattr(workflow.Progress, "advance", stop)
     with pytest.raises(KeyboardInterrupt):
         embed(tmp_path / "photos", tmp_path / "i.npz")
-    assert not (tmp_path / "i.npz").exists() and shown == [4, 8]
-    monkeypatch.setattr(workflow._Progress, "show", show)
+    assert not (tmp_path / "i.npz").exists() and shown == [4, 4]
+    monkeypatch.setattr(workflow.Progress, "advance", advance)
     capsys.readouterr()
     index = embed(tmp_path / "photos", tmp_path / "i.npz")
     assert "Goes on: 8 images were embedded before" in capsys.readouterr().out
@@ -105,10 +105,10 @@ def test_an_interrupted_command_goes_on_with_equal_vectors(tmp_path, monkeypatch
 def test_unfinished_embeddings_of_another_encoder_are_not_mixed_in(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos", 3)
 
-    def stop(self, done):
+    def stop(self, count):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow._Progress, "show", stop)
+    monkeypatch.setattr(workflow.Progress, "advance", stop)
     with pytest.raises(KeyboardInterrupt):
         embed(tmp_path / "photos", tmp_path / "i.npz")
     with pytest.raises(ValueError, match="i.npz.unfinished holds unfinished embeddings of other"):
@@ -119,7 +119,10 @@ KILLED = """
 import sys, time
 from sit_keras.workflows import embed as workflow, embedding
 embedding.BATCH, workflow.SAVE_SECONDS = 4, 0.0
-workflow._Progress.show = lambda self, done: time.sleep(600 if done >= 8 else 0)
+counts = []
+workflow.Progress.advance = lambda self, count: (
+    counts.append(count), time.sleep(600 if len(counts) == 2 else 0)
+)
 workflow.embed(sys.argv[1], "sit_digits", sys.argv[2])
 """
 
