@@ -39,7 +39,7 @@ NON_DEFAULT = RunConfig(
         turned_every=4,
     ),
     corruption=CorruptionConfig(False, False, 0.1, 0.2, True, align=8),
-    preprocessing=PreprocessingConfig(0.9, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.0, 1.0)),
+    preprocessing=PreprocessingConfig(0.9, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.0, 1.0), "pad"),
     initial_encoder="runs/other",
     tasks=("rotation", "contrastive"),
     weighting="fixed",

@@ -42,6 +42,7 @@ class HeadOnPairs(ClassifierHead):
 
 
 IMAGE = {"image_shape": (8, 12, 3), "crop": 0.5, "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+PADDED = {**IMAGE, "value_range": (-1.0, 1.0), "fit": "pad"}
 # Each layer with arguments none of which is at its default, its input and output, and how many
 # weights and random generators it has.
 BATTERY = [
@@ -89,7 +90,14 @@ BATTERY = [
     ),
     (HeadOnPairs, {"num_classes": 5, "class_names": tuple("abcde")}, (3, 2, 10), (3, 5), 4, 0),
     (HeadOnPairs, {"num_classes": 5, "hidden_dim": 7}, (3, 2, 10), (3, 5), 8, 0),
-    (ImagePreprocessing, {**IMAGE, "value_range": (-1.0, 1.0)}, (3, 20, 9, 3), (3, 8, 12, 3), 0, 0),
+    (
+        ImagePreprocessing,
+        {**IMAGE, "value_range": (-1.0, 1.0), "fit": "pad"},
+        (3, 20, 9, 3),
+        (3, 8, 12, 3),
+        0,
+        0,
+    ),
 ]
 
 
