@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import typing
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -171,3 +172,23 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def median_ms(function: typing.Callable[[], typing.Any], seconds: float) -> float:
+    """Calls a function for some seconds, after three calls that are not counted.
+
+    Args:
+        function: what is timed.
+        seconds: float.
+
+    Returns:
+        The median of the times of a call in milliseconds.
+    """
+    for _ in range(3):
+        function()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(times)

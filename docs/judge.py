@@ -14,6 +14,7 @@ import shutil
 from sit_keras.data.sources import load_source
 from sit_keras.evaluation.baselines import compare_with_baselines
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.runs.data import steps_per_epoch
 from sit_keras.runs.files import write_json, write_text
 from sit_keras.runs.folder import read_settings
 from sit_keras.runs.log import read_log
@@ -43,7 +44,7 @@ def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: 
     num_images = len(source.train) - round(config.holdout * len(source.train))
     results = {
         "epochs_done": epochs,
-        "steps": epochs * (num_images // config.batch_size),
+        "steps": epochs * steps_per_epoch(config, num_images),
         "train_seconds": 3600 * hours,
         "answer": [f"This is epoch {epochs} of a run of {config.epochs} epochs that goes on."],
         "probe_test_split": "test",

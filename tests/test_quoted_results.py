@@ -4,12 +4,15 @@ import json
 import re
 import shutil
 
+import keras
 import pytest
 
-from docs import keep, made, ship, tables
+from docs import judge, keep, made, ship, tables
 from docs.made import Made
 from sit_keras.config import shipped
+from sit_keras.config.presets import run_config
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.workflows.pretrain import pretrain
 
 KEPT = tables.kept()
 
@@ -113,6 +116,43 @@ def test_a_run_is_kept_with_how_it_was_made_and_an_unfinished_one_with_its_state
     assert "1 of 1 runs are not finished yet" in (folder / "table.md").read_text()
     with pytest.raises(ValueError, match="is no folder of a run, of benchmark-recipes or of a"):
         keep.keep("mine", [tmp_path / "sheets"], "", "", "")
+
+
+def test_evaluations_that_are_kept_make_a_second_table(results, tmp_path):
+    one, other = tmp_path / "1_in_10", tmp_path / "new_weights"
+    for folder, values in (
+        (one, {"linear": {"accuracy": 0.625}, "knn": {"scores": {"20": {"accuracy": 0.5}}}}),
+        (other, {"finetune": {"accuracy": 0.25, "accuracy_interval": [0.2, 0.3]}}),
+    ):
+        folder.mkdir()
+        counts = {"train_images": 5000, "test_images": 400}
+        (folder / "results.json").write_text(json.dumps(counts | values))
+    source = results / "two" / "seed0"
+    folder = keep.keep("mine", [source], "python train.py", "a machine", "abc", [other, one])
+    assert (folder / "table.md").read_text().splitlines()[-2:] == [
+        "| 1 in 10 | 5,000 | 400 | 62.5 % | 50.0 % |  |",
+        "| new weights | 5,000 | 400 |  |  | 25.0 % (20.0 to 30.0) |",
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_is_judged_as_it_is_now(results, tmp_path):
+    config = run_config("digits", dataset="digits", epochs=3, steps_per_epoch=2)
+    run = tmp_path / "run"
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, run, callbacks=[Stop()])
+    found = judge.judge(run, tmp_path / "judged", None, hours=0.5)
+    assert found["epochs_done"] == 2 and found["steps"] == 4 and found["probe_train_images"] == 1437
+    assert "epoch 2 of a run of 3 epochs" in (tmp_path / "judged" / "model_card.md").read_text()
+    folder = keep.keep("mine", [tmp_path / "judged"], "python train.py", "a machine", "abc")
+    assert "| SiT, 2 of 3 epochs so far |" in (folder / "table.md").read_text()
+    assert Made.read(folder).hours == 0.5
 
 
 def test_an_encoder_that_is_shipped_is_that_of_its_run_with_a_card(results, tmp_path, monkeypatch):

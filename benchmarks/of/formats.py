@@ -9,9 +9,8 @@ linear heads that were fitted on the Keras model's tokens of the digits, on thos
 
 import pathlib
 import tempfile
-import time
 
-from benchmarks.turns import Contender
+from benchmarks.turns import Contender, median_ms
 
 PACKAGES = {
     "savedmodel": (),
@@ -69,7 +68,7 @@ def answers(encoder: str, name: str, precision: str, seconds: float):
     images = np.random.default_rng(0).random((32, *backbone.image_shape), np.float32)
 
     def measure():
-        one, many = (_median_ms(lambda n=n: model(images[:n]), seconds) for n in (1, 32))
+        one, many = (median_ms(lambda n=n: model(images[:n]), seconds) for n in (1, 32))
         return {"ms": one, "ms a file of 32": many / 32, **found}
 
     measure()
@@ -113,16 +112,3 @@ def _compared(backbone, model, encoder):
         heads = fit_heads({name: known[name] for name in tokens}, source.train.labels)
         found["accuracy, %"] = 100 * heads.accuracy(outputs, test.labels)
     return found
-
-
-def _median_ms(function, seconds):
-    import numpy as np
-
-    for _ in range(3):
-        function()
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return 1e3 * float(np.median(times))

@@ -9,9 +9,8 @@ import io
 import os
 import pathlib
 import tempfile
-import time
 
-from benchmarks.turns import Contender
+from benchmarks.turns import Contender, median_ms
 
 PRESET = "native32"
 SECONDS = 3.0
@@ -94,21 +93,8 @@ def theirs(count: int, seconds: float):
 
 def _timed(whole, network, count, seconds):
     def measure():
-        ms, network_ms = _median_ms(whole, seconds), _median_ms(network, seconds)
+        ms, network_ms = median_ms(whole, seconds), median_ms(network, seconds)
         outside = 100 * (1 - network_ms / ms)
         return {"ms": ms, "images/s": 1e3 * count / ms, "% outside the network": outside}
 
-    for _ in range(3):
-        whole(), network()
     return measure
-
-
-def _median_ms(function, seconds):
-    import numpy as np
-
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return 1e3 * float(np.median(times))

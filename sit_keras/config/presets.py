@@ -17,8 +17,8 @@ _NATIVE_NETWORK = NetworkConfig(hidden_dim=192, num_layers=9, num_heads=3, mlp_d
 
 # The preset whose settings are planned from the images, see `sit_keras.config.plan`.
 AUTO = "auto"
-# What each of its plans starts from.
-_AUTO_NETWORK = NetworkConfig(
+# For processor cores: what each of its plans starts from, and the preset `cifar10_cpu`.
+_SHALLOW_NETWORK = NetworkConfig(
     64,
     16,
     hidden_dim=192,
@@ -40,16 +40,7 @@ _PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
     "native32": (dataclasses.replace(_NATIVE_NETWORK, image_size=32, patch_size=4), _NATIVE),
     # For hours on two processor cores; most of the accuracy comes with --recipe=modern.
     "cifar10_cpu": (
-        NetworkConfig(
-            32,
-            8,
-            hidden_dim=192,
-            num_layers=4,
-            num_heads=6,
-            mlp_dim=768,
-            drop_path_rate=0.0,
-            projection_dim=128,
-        ),
+        dataclasses.replace(_SHALLOW_NETWORK, image_size=32, patch_size=8),
         {
             **_NATIVE,
             "epochs": 100,
@@ -159,7 +150,7 @@ def train_preset(dataset: str) -> str:
 def auto_config(recipe: str, dataset: str) -> RunConfig:
     """Returns the settings that a plan starts from."""
     check_choice("recipe", recipe, tuple(RECIPES))
-    start = RunConfig(preset=AUTO, recipe=recipe, dataset=dataset, model=_AUTO_NETWORK, **_AUTO)
+    start = RunConfig(preset=AUTO, recipe=recipe, dataset=dataset, model=_SHALLOW_NETWORK, **_AUTO)
     return changed(start, RECIPES[recipe])
 
 

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from folder_case import LONG_AGO, save
 from PIL import Image
 
 from sit_keras.config.files import make_own_folder
@@ -14,17 +15,6 @@ from sit_keras.data import reading
 from sit_keras.data.folder import find_images, load_folder, survey_folder
 from sit_keras.data.sources import count_train_images, load_source
 from sit_keras.workflows.messages import describe
-
-RED = np.full((10, 14, 3), (200, 30, 40), np.uint8)
-LONG_AGO = 1_500_000_000
-
-
-def save(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RED).save(path, format="png")
-        os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 def names(images):

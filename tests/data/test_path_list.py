@@ -3,9 +3,8 @@
 import os
 import pathlib
 
-import numpy as np
 import pytest
-from PIL import Image
+from folder_case import LONG_AGO, save
 
 from sit_keras.config.presets import run_config
 from sit_keras.data.path_list import load_list, read_list, survey_list
@@ -14,17 +13,6 @@ from sit_keras.runs.data import RunData
 from sit_keras.runs.image_record import ImageRecord
 from sit_keras.runs.shown_names import shown_dataset
 from sit_keras.workflows.listed_images import list_images
-
-RED = np.full((10, 14, 3), (200, 30, 40), np.uint8)
-LONG_AGO = 1_500_000_000
-
-
-def save(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RED).save(path, format="png")
-        os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 def spoil(root, *names):
