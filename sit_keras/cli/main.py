@@ -17,8 +17,8 @@ from sit_keras.config.extras import MissingPackage
 
 PROGRAM = "sit-keras"
 VERBS = (
-    "train", "doctor", "evaluate", "tune", "report", "export", "verify", "client", "orient",
-    "outliers", "embed", "search", "duplicates", "convert", "pack", "benchmark-recipes",
+    "train", "doctor", "evaluate", "tune", "report", "compare", "export", "verify", "client",
+    "orient", "outliers", "embed", "search", "duplicates", "convert", "pack", "benchmark-recipes",
 )  # fmt: skip
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 

@@ -45,7 +45,7 @@ def differences(old: typing.Any, new: typing.Any) -> list[str]:
 
 def differing(old: dict, new: dict) -> list[str]:
     """Returns one `name: old -> new` line for each plain value in which two dicts differ."""
-    before, after = _flat(old), _flat(new)
+    before, after = flattened(old), flattened(new)
     names = [*before, *(name for name in after if name not in before)]
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}"
@@ -56,14 +56,15 @@ def differing(old: dict, new: dict) -> list[str]:
 
 def flat(config: typing.Any) -> dict[str, typing.Any]:
     """Returns the plain values of a config by the names that `changed` takes."""
-    return _flat(to_dict(config))
+    return flattened(to_dict(config))
 
 
-def _flat(values, prefix=""):
+def flattened(values: dict, prefix: str = "") -> dict[str, typing.Any]:
+    """Returns plain values in dicts within each other by names such as `views.crop_area`."""
     result = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            result |= _flat(value, f"{prefix}{name}.")
+            result |= flattened(value, f"{prefix}{name}.")
         else:
             result[f"{prefix}{name}"] = value
     return result

@@ -67,19 +67,33 @@ def answer(
     return sentences
 
 
+def answer_in_brief(
+    config: RunConfig, results: dict[str, typing.Any], log: dict[str, np.ndarray]
+) -> str:
+    """Returns what a finished run amounts to in a few words, for a table; arguments as above."""
+    compared = [*_comparison(config, results, log), *_unequal_classes(results)]
+    _, failed = judged_tasks(config, results, log)
+    found = [*failed, *problems(config, results, log)]
+    briefs = [each.brief for each in (*compared, *found)]
+    return "; ".join([*briefs, *([] if found else ["tasks learned"])])
+
+
 def _comparison(config, results, log) -> list[Finding]:
     """The encoder against its baselines: one sentence, or two where the verdicts differ."""
     if "linear_accuracy" not in results:
         sentence = "Whether this encoder is better than the same network untrained was not measured"
         why = "it takes labelled images of two classes or more, to learn from and to test on"
-        return [Finding(f"{sentence}: {why}.", (_LABELS,))]
+        return [Finding(f"{sentence}: {why}.", (_LABELS,), "not compared, without labels")]
     if "gains" not in results:
-        ours, *others = (percent(results["linear_accuracy"][k]) for k in ("trained", *_OPPONENTS))
+        found = [results["linear_accuracy"][k] for k in ("trained", *_OPPONENTS)]
+        ours, *others = map(percent, found)
         return [
             Finding(
                 f"A linear classifier is right on {ours} of the test images by this encoder, on "
                 f"{others[0]} by the same network untrained and on {others[1]} by raw pixels; how "
-                "sure these differences are was not kept by the earlier version of this run."
+                "sure these differences are was not kept by the earlier version of this run.",
+                brief=f"{100 * (found[0] - found[1]):+.1f} points over untrained, how sure is "
+                "not known",
             )
         ]
     count = results["probe_test_images"]
@@ -89,18 +103,20 @@ def _comparison(config, results, log) -> list[Finding]:
             f"cannot be told: {count} labelled test images are too few, {MIN_TEST_IMAGES} are "
             "needed."
         )
-        return [Finding(sentence, (_MORE_LABELS,))]
+        return [Finding(sentence, (_MORE_LABELS,), "too few test images to tell")]
     verdicts = {name: _verdicts(results, name) for name in _OPPONENTS}
     texts = {
         name: f"{_worded(verdicts[name], title)}: {_figures(results, name)}"
         for name, title in _OPPONENTS.items()
     }
     if verdicts["untrained"] == verdicts["pixels"] == ["better", "better"]:
-        return [Finding(f"This encoder is {'; and it is '.join(texts.values())}.")]
+        sentence = f"This encoder is {'; and it is '.join(texts.values())}."
+        return [Finding(sentence, brief="better than untrained and than raw pixels")]
     return [
         Finding(
             f"This encoder is {texts[name]}.",
             _comparison_advice(config, results, log, name, verdicts[name]),
+            f"{verdicts[name][0]} than {_OPPONENTS[name].removeprefix('the same network ')}",
         )
         for name in _OPPONENTS
     ]
@@ -191,4 +207,4 @@ def _unequal_classes(results) -> list[Finding]:
         "that one answer."
     )
     advice = () if low > guess else ("label more images of the rare classes",)
-    return [Finding(sentence, advice)]
+    return [Finding(sentence, advice, "unequal classes")]

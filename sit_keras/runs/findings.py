@@ -44,10 +44,12 @@ class Finding:
     Args:
         sentence: str. Ends with a full stop.
         advice: what to try, with its flags, each without a full stop.
+        brief: str. The same in a few words, for a table.
     """
 
     sentence: str
     advice: tuple[str, ...] = ()
+    brief: str = ""
 
 
 def percent(share: float) -> str:
@@ -88,6 +90,7 @@ def _collapsed(config, results) -> list[Finding]:
                         f"(--learning_rate={config.learning_rate / 3:.2g} --clip_norm=1)",
                         *other_recipe(config),
                     ),
+                    f"{name} collapsed",
                 )
             )
     return found
@@ -106,6 +109,7 @@ def _vanished_weights(config, log) -> list[Finding]:
                     f"{weight:.2g}, and the task has {percent(share)} of the gradient at the "
                     "encoder.",
                     (MORE_WEIGHT,),
+                    f"weight of {task} vanished",
                 )
             )
     return found
@@ -133,6 +137,7 @@ def _overfitted(config, log) -> list[Finding]:
                         "take a smaller network "
                         f"(--set=model.num_layers={max(1, config.model.num_layers // 2)})",
                     ),
+                    f"{task} overfitted",
                 )
             )
     return found
@@ -146,6 +151,7 @@ def _too_few_steps(config, results, log) -> list[Finding]:
                 f"It trained for {steps:,} steps, which are too few: below {MIN_STEPS} a network "
                 "has hardly begun.",
                 step_advice(config, results, log),
+                "too few steps",
             )
         ]
     falling = []
@@ -163,6 +169,7 @@ def _too_few_steps(config, results, log) -> list[Finding]:
             "The training ended too early: losses were still falling steeply, and the last fifth "
             f"of the epochs brought this much of their whole fall: {', '.join(falling)}.",
             step_advice(config, results, log),
+            "ended too early",
         )
     ]
 

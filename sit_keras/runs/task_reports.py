@@ -103,14 +103,20 @@ def _rotation(config, results, log, head) -> str | Finding:
     if head["accuracy"] > ROTATION_LEARNED:
         few = f"which are only {views}: guessing is right on {percent(reach)} of so few in one"
         sentence = f"Whether the rotation task has learned cannot be told: it is {by}, {few}"
-        return Finding(f"{sentence} case of 20.", ("hold out more images (--holdout=0.3)",))
+        return Finding(
+            f"{sentence} case of 20.",
+            ("hold out more images (--holdout=0.3)",),
+            "rotation on too few views to tell",
+        )
     advice = (
         *step_advice(config, results, log),
         "keep more of an image in each view (--set=views.crop_area=0.3,1)",
         "leave rotation out of --tasks where images have no up and down, as textures have none",
     )
     how = "not" if head["accuracy"] < max(ROTATION_AT_CHANCE, reach) else "hardly"
-    return Finding(f"The rotation task has {how} learned: it is {by}.", advice)
+    return Finding(
+        f"The rotation task has {how} learned: it is {by}.", advice, f"rotation {how} learned"
+    )
 
 
 def _reach_of_guessing(chance, count) -> float:
@@ -142,7 +148,8 @@ def _contrastive(config, results, log, last) -> str | Finding:
         f"The contrastive task has {how} learned: its loss is {loss:.2f}, that of guessing is "
         f"log({candidates:,}) = {chance:.2f}; {by}.{weight}"
     )
-    return Finding(sentence, advice or step_advice(config, results, log))
+    brief = f"contrastive {how} learned"
+    return Finding(sentence, advice or step_advice(config, results, log), brief)
 
 
 def _reconstruction(config, results, log, head) -> str | Finding:
@@ -150,4 +157,4 @@ def _reconstruction(config, results, log, head) -> str | Finding:
     if head["error"] < RECONSTRUCTION_LEARNED * head["flat_error"]:
         return f"reconstruction ({by})"
     sentence = f"The reconstruction task has not learned: {by}."
-    return Finding(sentence, step_advice(config, results, log))
+    return Finding(sentence, step_advice(config, results, log), "reconstruction not learned")

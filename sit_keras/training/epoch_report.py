@@ -63,7 +63,7 @@ class EpochReport(keras.callbacks.Callback):
             self._explain()
             self._is_new = False
         self._epoch, self._step, self._logs = epoch, 0, {}
-        self._steps = self.params["steps"]
+        self._steps, self._began = self.params["steps"], time.monotonic()
         self._pace.begin_epoch(self._waited())
         if self._is_live:
             self._line = LiveLine(self._text)
@@ -107,7 +107,8 @@ class EpochReport(keras.callbacks.Callback):
         """The state within an epoch."""
         step, logs = self._step, self._logs
         if not step:
-            return f"{self._name(self._epoch)} | the first step is on its way"
+            passed = duration(time.monotonic() - self._began)
+            return f"{self._name(self._epoch)} | the first step is on its way, {passed} so far"
         cells = [self._name(self._epoch), f"step {step:,} of {self._steps:,}", *self._speed()]
         if self._wait is not None and self._pace.seconds:
             cells.append(f"waits for data {self._pace.wait_share:.0%}")

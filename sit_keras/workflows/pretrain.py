@@ -130,10 +130,11 @@ def pretrain(
             model = _build(config, steps, execution)
             checkpoints = Checkpoints(model, run_dir / "checkpoints", model.trained_parts)
         features = FrozenFeatures(model.backbone)
-        seconds = _fit(model, features, checkpoints, data, run_dir, execution, callbacks)
+        seconds, timed = _fit(model, features, checkpoints, data, run_dir, execution, callbacks)
         results = dict(zip(_OF_ALL, (int(model.step.numpy()), round(seconds, 1)), strict=True))
         if is_first:
             save_keras(model.network, run_dir / "network.keras")
+            results["timed_steps"] = timed  # fewer where the run was interrupted
             results["losses"] = last_losses(run_dir / "log.csv")
             if compare:
                 results |= last_measures(model, features, data)
@@ -195,7 +196,7 @@ def _build(config, steps_per_epoch, execution):
 
 
 def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks):
-    """Trains to the end, from the last checkpoint if there is one; returns the seconds."""
+    """Trains to the end, from the last checkpoint if there is one; returns seconds and steps."""
     config, steps, strategy = data.config, data.steps_per_epoch, model.distribute_strategy
     start_step = checkpoints.restore()
     agree(strategy, "first step", start_step)
@@ -244,7 +245,7 @@ def _fit(model, features, checkpoints, data, run_dir, execution, users_callbacks
             )
     if is_first:
         save.save()  # what is missing yet, after a full disk or a kill too
-    return time.monotonic() - begin
+    return time.monotonic() - begin, position.step - start_step
 
 
 def _fit_with_keras(wait):

@@ -275,10 +275,10 @@ def summary(results: dict, folder: pathlib.Path) -> str:
     best = results["best"]["trial"]
     for row in rows:
         outcome = "failed" if row["score"] is None else f"{row['score']:.2%}"
-        mark = "best" if row["trial"] == best else ""
-        lines.append(f"{outcome:>8}  {mark:4}  trial {row['trial']}  {_described(row['changes'])}")
+        mark = " (best)" if row["trial"] == best else ""
+        lines.append(f"{outcome:>8}  trial {row['trial']}{mark}  {_described(row['changes'])}")
         if row["error"]:
-            lines.append(f"                {row['error']}")
+            lines.append(f"          {row['error']}")
     lines += ["", f"Trials and chart: {folder}", f"Best encoder:     {results['best']['run']}"]
     lines += ["Train with the best settings:", "", results["best"]["command"]]
     return "\n".join(lines)

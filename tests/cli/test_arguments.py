@@ -32,6 +32,7 @@ CALLS = {
              {"config": {"dataset", "preset", "recipe", "value_range", "set"},
               "execution": {"strategy"}}),
     "report": ("workflows.report", "report", {}),
+    "compare": ("workflows.compare", "compare", {}),
     "export": ("serving.export", "export", {"check": set()}),
     "verify": ("serving.export", "verify_export", {"path": {"version"}}),
     "client": ("serving.client", "ask_server", {}),
@@ -96,6 +97,8 @@ def test_settings_with_a_flag_of_their_own_are_settings():
 TYPED = {
     "report": (["runs/x", "--dataset=digits", "--data_dir=d", "--download"],
                {"run": "runs/x", "dataset": "digits", "data_dir": "d", "download": True}),
+    "compare": (["runs/a", "runs/b", "--output=c"],
+                {"runs": ["runs/a", "runs/b"], "output": "c"}),
     "convert": (["a.pth", "--output=o", "--weights=w", "--release=2021-04", "--num_heads=3",
                  "--image_size=32"],
                 {"source": "a.pth", "output": "o", "weights": "w", "release": "2021-04",

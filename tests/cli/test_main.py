@@ -58,6 +58,7 @@ NOWHERE = {
     "evaluate": ["--run=nowhere"],
     "tune": ["--dataset=mnist"],
     "report": ["nowhere"],
+    "compare": ["nowhere"],
     "export": ["--run=nowhere"],
     "verify": ["nowhere"],
     "client": ["nowhere.png", "--grpc"],

@@ -127,6 +127,7 @@ def test_a_run_is_evaluated_at_another_size_and_with_few_labels(tmp_path, capsys
     assert few["train_images"] == 30 and few["linear"]["accuracy"] > 0.3
     assert (tmp_path / "evaluation" / "digits-30-labels" / "classifier.keras").exists()
     out = capsys.readouterr().out
+    assert not any(sign in out for sign in ("{", "kernel", "new weights"))  # a table
     assert "More neighbours than the 1437 training images are left out: 10000." in out
     assert f"{results['linear']['accuracy']:.2%}" in out and str(tmp_path / "evaluation") in out
 

@@ -100,8 +100,8 @@ def test_the_state_within_an_epoch_has_the_speed_the_waiting_the_loss_and_the_ti
     wait = Waiting()
     report = report_of(100, 3, batch_size=8, wait=wait)
     report.on_epoch_begin(0)
-    assert report._text() == "epoch 1/3 | the first step is on its way"
     clock[0], wait.seconds = 60.0, 20.0  # compiling and filling the pipeline count for nothing
+    assert report._text() == "epoch 1/3 | the first step is on its way, 1:00 so far"
     report.on_train_batch_end(0, {"loss": 6.0})
     assert report._text() == "epoch 1/3 | step 1 of 100 | loss 6.000"
     for step in range(1, 11):

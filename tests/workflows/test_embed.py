@@ -82,19 +82,18 @@ def test_an_interrupted_command_goes_on_with_equal_vectors(tmp_path, monkeypatch
     paths = write_photos(tmp_path / "photos", 14)
     paths[1].write_bytes(paths[2].read_bytes()[:700])  # one that cannot be read
     whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
-    progress, shown = workflow.Progress, []
+    shown = []
 
-    class Stopped(progress):
+    class Stopping(workflow.Progress):
         def advance(self, count):
             shown.append(count)
             if len(shown) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "Progress", Stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workflow, "Progress", Stopping)
         embed(tmp_path / "photos", tmp_path / "i.npz")
     assert not (tmp_path / "i.npz").exists() and shown == [4, 4]
-    monkeypatch.setattr(workflow, "Progress", progress)
     capsys.readouterr()
     index = embed(tmp_path / "photos", tmp_path / "i.npz")
     assert "Goes on: 8 images were embedded before" in capsys.readouterr().out
@@ -106,12 +105,12 @@ def test_an_interrupted_command_goes_on_with_equal_vectors(tmp_path, monkeypatch
 def test_unfinished_embeddings_of_another_encoder_are_not_mixed_in(tmp_path, monkeypatch):
     write_photos(tmp_path / "photos", 3)
 
-    class Stopped(workflow.Progress):
+    class Stopping(workflow.Progress):
         def advance(self, count):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "Progress", Stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workflow, "Progress", Stopping)
         embed(tmp_path / "photos", tmp_path / "i.npz")
     with pytest.raises(ValueError, match="i.npz.unfinished holds unfinished embeddings of other"):
         embed(tmp_path / "photos", tmp_path / "i.npz", features="patch_tokens")
@@ -122,11 +121,11 @@ import sys, time
 from sit_keras.workflows import embed as workflow, embedding
 embedding.BATCH, workflow.SAVE_SECONDS = 4, 0.0
 counts = []
-class Stalled(workflow.Progress):
+class Sleeping(workflow.Progress):
     def advance(self, count):
         counts.append(count)
         time.sleep(600 if len(counts) == 2 else 0)
-workflow.Progress = Stalled
+workflow.Progress = Sleeping
 workflow.embed(sys.argv[1], "sit_digits", sys.argv[2])
 """
 

@@ -102,6 +102,11 @@ def test_a_stopped_search_goes_on_and_reports_failed_trials(tmp_path, monkeypatc
     scores = [trial["score"] for trial in results["trials"][:3]]
     assert results["best"]["score"] == max(scores)
     assert results["best"]["command"] in out
+    best = results["best"]["trial"]
+    assert out.count(" (best)") == 1 and f"trial {best} (best)  learning_rate=" in out
+    (line,) = (tmp_path / "search" / "best.txt").read_text().splitlines()
+    assert line.startswith(f"Trial {best} is the best: ") and line.endswith(f"trials/{best}.")
+    assert "[trial 0, 1 of 4]" in out and "[trial 2, 3 of 4, ETA " in out
     assert json.loads((tmp_path / "search" / "results.json").read_text()) == results
     assert Image.open(tmp_path / "search" / "tuning.png").width > 300
 
