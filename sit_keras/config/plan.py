@@ -26,6 +26,8 @@ END_SECONDS, RESERVE = 60.0, 0.15
 # An epoch should have so many steps, and a validation needs so many images.
 STEPS_PER_EPOCH, VALIDATION_IMAGES = 4, 16
 FEW_IMAGES, MANY_IMAGES = 2_000, 20_000
+# Where images are few a run starts from this encoder, which knows photos of 32 px and larger.
+START, START_SIDE = "sit_cifar10_cpu", 32
 # Multiples of this many images suit the rotation task of the recipe `modern`.
 TURNED = 4
 # The settings of a schedule, which a measured step decides.
@@ -72,6 +74,18 @@ class StepTime(typing.NamedTuple):
     def seconds(self, steps: int, epochs: int) -> float:
         """Returns how long a run of so many steps takes, with its start and its end."""
         return self.start + steps * self.step + epochs * self.between + END_SECONDS
+
+
+def usual_start(photos: Photos, given: Settings) -> str | None:
+    """Returns the encoder to start from where none is named, or None for new weights.
+
+    Args:
+        photos: Photos.
+        given: settings that the user chose. A network of one's own has new weights.
+    """
+    own = any(name.startswith("model.") and name != "model.image_size" for name in given)
+    fits = photos.count < FEW_IMAGES and photos.side >= START_SIDE and not photos.on_gpu
+    return START if fits and not own else None
 
 
 def draft(

@@ -1,4 +1,4 @@
-"""Compares an encoder with its baselines: itself untrained, raw pixels, the largest class."""
+"""Compares an encoder with its baselines: itself before the training, raw pixels, a constant."""
 
 import dataclasses
 
@@ -25,7 +25,6 @@ from sit_keras.runs.results import BASELINES_HEADING, aligned, baseline_rows, pr
 # A logistic regression on more pixels than this takes longer than the training.
 MAX_PIXEL_SIZE = 32
 NEIGHBOURS = 20
-KINDS = "trained", "untrained", "pixels"
 
 
 def compare_with_baselines(
@@ -34,6 +33,7 @@ def compare_with_baselines(
     test: ImageSet,
     seed: int,
     trained: FrozenFeatures | None = None,
+    initial: SiTBackbone | None = None,
 ) -> dict:
     """Classifies images by an encoder's features, by an untrained encoder's, and by raw pixels.
 
@@ -43,13 +43,15 @@ def compare_with_baselines(
         seed: int. Of the untrained encoder's weights, and of the images that the linear probe
             holds out to choose its penalty.
         trained: FrozenFeatures of the encoder, if there is one that has been traced.
+        initial: SiTBackbone of the same preprocessing, or None. The encoder that the training
+            started from, where that was a trained one.
 
     Returns:
         A dict of `probe_train_images`, `probe_test_images` and `num_classes`; of `linear_accuracy`
-        and `knn_accuracy`, each a dict from `trained`, `untrained` and `pixels` to a share in
-        [0, 1]; of `linear_scores` and `knn_scores`, the same with what `score` returns; `gains`, by
-        `linear` and `knn` a dict of what `gain` returns over `untrained` and over `pixels`;
-        `token_spread`, of `trained` and `untrained` that of each token on the test images; and
+        and `knn_accuracy`, each a dict from `trained`, `untrained`, `pixels` and, where it is
+        given, `initial` to a share in [0, 1]; of `linear_scores` and `knn_scores`, the same with
+        what `score` returns; `gains`, by `linear` and `knn` a dict of what `gain` returns over each
+        of the others; `token_spread`, of each encoder that of each token on the test images; and
         `largest_class`, see `largest_class_scores`. Empty where all training images are of one
         class, which leaves nothing to classify.
     """
@@ -59,30 +61,38 @@ def compare_with_baselines(
         return {}
     with seeded(seed):
         untrained_encoder = encoder.clone()
-    trained, untrained = trained or FrozenFeatures(encoder), FrozenFeatures(untrained_encoder)
+    trained = trained or FrozenFeatures(encoder)
+    others = {"untrained": FrozenFeatures(untrained_encoder)}
+    if initial is not None:
+        others["initial"] = FrozenFeatures(initial)
     height, width, channels = encoder.image_shape
     shape = min(MAX_PIXEL_SIZE, height), min(MAX_PIXEL_SIZE, width), channels
     small = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
 
     def by_kind(images):
         batches = kept_batches(images, trained.preprocessing)
-        both = map(head_features, trained.beside([untrained], batches, len(images)))
+        found = trained.beside(list(others.values()), batches, len(images))
+        tokens = dict(zip(("trained", *others), map(head_features, found), strict=True))
         is_same = small.image_shape == encoder.image_shape
         pixels = pixel_features(batches if is_same else eval_batches(images, small))
-        return dict(zip(KINDS, (*both, {"pixels": pixels}), strict=True))
+        return {**tokens, "pixels": {"pixels": pixels}}
 
     banks, queries_of = by_kind(train), by_kind(test)
     num_classes = len(train.class_names)
     predicted = {"linear": {}, "knn": {}}
-    for kind in KINDS:
-        both = probe(banks[kind], labels, queries_of[kind], num_classes, seed)
+    for kind, bank in banks.items():
+        both = probe(bank, labels, queries_of[kind], num_classes, seed)
         predicted["linear"][kind], predicted["knn"][kind] = both
     linear, knn = (
         {kind: score(classes, test_labels) for kind, classes in by_kind.items()}
         for by_kind in predicted.values()
     )
     gains = {
-        judge: {kind: gain(found["trained"], found[kind], test_labels) for kind in KINDS[1:]}
+        judge: {
+            kind: gain(found["trained"], classes, test_labels)
+            for kind, classes in found.items()
+            if kind != "trained"
+        }
         for judge, found in predicted.items()
     }
     return {
@@ -94,7 +104,9 @@ def compare_with_baselines(
         "linear_scores": linear,
         "knn_scores": knn,
         "gains": gains,
-        "token_spread": {kind: token_spread(queries_of[kind]) for kind in KINDS[:2]},
+        "token_spread": {
+            kind: token_spread(tokens) for kind, tokens in queries_of.items() if kind != "pixels"
+        },
         "largest_class": largest_class_scores(train, test),
     }
 

@@ -109,10 +109,11 @@ def _comparison(config, results, log) -> list[Finding]:
         name: f"{_worded(verdicts[name], title)}: {_figures(results, name)}"
         for name, title in _OPPONENTS.items()
     }
+    since = _since_start(config, results)
     if verdicts["untrained"] == verdicts["pixels"] == ["better", "better"]:
         sentence = f"This encoder is {'; and it is '.join(texts.values())}."
-        return [Finding(sentence, brief="better than untrained and than raw pixels")]
-    return [
+        return [Finding(sentence, brief="better than untrained and than raw pixels"), *since]
+    against = [
         Finding(
             f"This encoder is {texts[name]}.",
             _comparison_advice(config, results, log, name, verdicts[name]),
@@ -120,6 +121,26 @@ def _comparison(config, results, log) -> list[Finding]:
         )
         for name in _OPPONENTS
     ]
+    return [*against, *since]
+
+
+def _since_start(config, results) -> list[Finding]:
+    """What this training added to the trained encoder that it started from, if it was one."""
+    if "initial" not in results["linear_accuracy"]:
+        return []
+    verdicts = _verdicts(results, "initial")
+    sentence = (
+        f"After this training it is {_worded(verdicts, 'the encoder that it started from')}: "
+        f"{_figures(results, 'initial')}."
+    )
+    advice = ()
+    if "worse" in verdicts:
+        start, rate = config.initial_encoder, config.learning_rate / 4
+        advice = (
+            f"use the encoder that it started from as it is (--encoder={start}), or train it more "
+            f"gently (--learning_rate={rate:.2g})",
+        )
+    return [Finding(sentence, advice, f"{verdicts[0]} than its start")]
 
 
 def _verdicts(results, opponent) -> list[str]:

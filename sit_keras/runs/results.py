@@ -10,6 +10,7 @@ from sit_keras.runs.files import read_json, write_json
 # The features that a run compares, and what people read for them.
 KINDS = {
     "trained": "this encoder",
+    "initial": "the encoder it started from",
     "untrained": "the same network, untrained",
     "pixels": "raw pixels",
 }
@@ -109,6 +110,8 @@ def baseline_rows(results: dict) -> list[tuple[str, ...]]:
     """
     rows = []
     for kind, name in KINDS.items():
+        if kind not in results["linear_accuracy"]:  # most runs start from new weights
+            continue
         row = [name]
         for probe in ("linear", "knn"):
             # A run of an earlier version has the accuracies alone.

@@ -5,6 +5,7 @@ import numpy as np
 from sit_keras.evaluation.baselines import compare_with_baselines
 from sit_keras.evaluation.diagnostics import token_spread
 from sit_keras.evaluation.features import FrozenFeatures, head_features
+from sit_keras.models.loading import start_from
 from sit_keras.runs.data import RunData
 from sit_keras.training.pretrainer import SiTPretrainer
 
@@ -50,7 +51,12 @@ def _compared(model, features, data):
     bank, queries = data.probe_images(test)
     if not len(bank) or not len(queries):
         return {}
-    found = compare_with_baselines(model.backbone, bank, queries, data.config.seed, features)
+    start = data.config.initial_encoder
+    initial = None if start is None else model.backbone.clone()
+    if initial is not None:
+        start_from(start, initial)
+    seed = data.config.seed
+    found = compare_with_baselines(model.backbone, bank, queries, seed, features, initial)
     if not found:
         return {}
     labelled = len(data.train.labelled()) + len(data.held_out.labelled())

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sit_keras.config.checks import require
 from sit_keras.config.execution import Execution
-from sit_keras.config.plan import MINUTES, Photos, StepTime, draft, schedule
+from sit_keras.config.plan import MINUTES, Photos, StepTime, draft, schedule, usual_start
 from sit_keras.config.serialization import changed
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
@@ -70,7 +70,8 @@ def draft_plan(
     """
     value_range = changed(RunConfig(), _only(given, "value_range")).value_range
     photos, found = look_at(dataset, data_dir, download, value_range)
-    encoder = given.get("initial_encoder")
+    given = {"initial_encoder": usual_start(photos, given), **given}
+    encoder = given["initial_encoder"]
     network = None if encoder in (None, "None") else _network_of(encoder)
     return _of(draft(photos, dataset, recipe, given, network), photos, found, given)
 

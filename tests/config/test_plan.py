@@ -2,7 +2,15 @@
 
 import pytest
 
-from sit_keras.config.plan import ENOUGH_STEPS, Photos, StepTime, draft, schedule
+from sit_keras.config.plan import (
+    ENOUGH_STEPS,
+    START,
+    Photos,
+    StepTime,
+    draft,
+    schedule,
+    usual_start,
+)
 from sit_keras.config.presets import AUTO, auto_config, presets, run_config, train_preset
 from sit_keras.config.serialization import changed, from_dict, to_dict
 from sit_keras.config.settings import RunConfig
@@ -46,6 +54,17 @@ def test_any_number_of_images_fills_a_batch(count, labels, on_gpu):
     assert config.batch_size % (config.views.turned_every or 1) == 0
     assert trained < 16 or trained // config.batch_size >= 2  # some steps an epoch
     assert from_dict(RunConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize("photos, given, start", [
+    (PHOTOS, {}, START), (PHOTOS, {"model.image_size": 32, "batch_size": 8}, START),
+    (PHOTOS._replace(side=32, count=1_999), {}, START),
+    (PHOTOS, {"model.hidden_dim": 96}, None), (PHOTOS, {"model.patch_size": 16}, None),
+    (PHOTOS._replace(count=2_000), {}, None), (PHOTOS._replace(side=31), {}, None),
+    (PHOTOS._replace(on_gpu=True), {}, None),
+])  # fmt: skip
+def test_few_photos_start_from_a_shipped_encoder_unless_a_network_is_given(photos, given, start):
+    assert usual_start(photos, given) == start
 
 
 def test_a_single_image_is_refused():

@@ -215,6 +215,24 @@ def test_an_encoder_is_compared_with_an_untrained_one_and_with_pixels(source):
     assert max(map(len, table.splitlines())) <= 100
 
 
+def test_an_encoder_is_compared_with_the_one_that_it_started_from(source):
+    """Between the two, the network's tokens have been destroyed."""
+    train = source.train.subset(300, 0)
+    encoder, initial = small_encoder(), small_encoder()
+    encoder.get_layer("norm").set_weights([np.zeros(16), np.ones(16)])
+    results = baselines.compare_with_baselines(encoder, train, source.test, seed=0, initial=initial)
+    alone = baselines.compare_with_baselines(initial, train, source.test, seed=0)
+    for judge in ("linear", "knn"):
+        start = results[f"{judge}_scores"]["initial"]
+        assert start == alone[f"{judge}_scores"]["trained"]
+        lost = results[f"{judge}_accuracy"]["trained"] - start["accuracy"]
+        assert results["gains"][judge]["initial"]["accuracy"] == pytest.approx(lost)
+        assert lost < -0.3
+    table = baselines.baselines_table({"probe_test_split": "test", **results})
+    assert "the encoder it started from" in table
+    assert "started from" not in baselines.baselines_table({"probe_test_split": "test", **alone})
+
+
 def test_images_of_one_class_are_compared_with_nothing(source, capsys):
     """After a long training that is said, and is no error."""
     train = source.train.take(np.flatnonzero(source.train.labels == 3))

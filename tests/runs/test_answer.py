@@ -46,7 +46,8 @@ def predictions(labels, share, seed):
 def compared(labels, **predicted):
     """Results as of `compare_with_baselines`, of the same predictions by both judges."""
     scores = {kind: score(classes, labels) for kind, classes in predicted.items()}
-    gains = {k: gain(predicted["trained"], predicted[k], labels) for k in ("untrained", "pixels")}
+    others = [kind for kind in predicted if kind != "trained"]
+    gains = {kind: gain(predicted["trained"], predicted[kind], labels) for kind in others}
     largest = np.full_like(labels, np.bincount(labels).argmax())
     return {
         "probe_test_images": len(labels), "num_classes": len(np.unique(labels)),
@@ -62,7 +63,7 @@ def results_of(steps=1600, shares=(0.9, 0.6, 0.5), count=500, **changes):
     found = {
         kind: predictions(labels, share, seed)
         for seed, (kind, share) in enumerate(
-            zip(("trained", "untrained", "pixels"), shares, strict=True)
+            zip(("trained", "untrained", "pixels", "initial"), shares, strict=False)
         )
     }
     tokens = dict.fromkeys(("rotation_token", "contrastive_token"), 0.3)
@@ -228,6 +229,20 @@ def test_an_encoder_that_is_no_better_is_said_not_to_be():
     assert "This encoder is not clearly better than the same network untrained" in text
     assert "This encoder is worse than raw pixels" in text and "--epochs=80" in text
     assert text_of(results_of(shares=(0.5, 0.8, 0.3))).startswith("This encoder is worse than the")
+
+
+@pytest.mark.parametrize(
+    "start, says", [(0.6, "better"), (0.88, "not clearly better"), (1, "worse")]
+)
+def test_a_run_that_started_from_an_encoder_is_compared_with_it(start, says):
+    config = dataclasses.replace(CONFIG, initial_encoder="sit_cifar10_cpu", learning_rate=2e-3)
+    text = text_of(results_of(shares=(0.9, 0.6, 0.5, start)), config=config)
+    assert text.startswith("This encoder is better than the same network untrained")
+    assert f"After this training it is {says} than the encoder that it started from: a li" in text
+    gentle = (
+        "as it is (--encoder=sit_cifar10_cpu), or train it more gently (--learning_rate=0.0005)"
+    )
+    assert (gentle in text) == (says == "worse")
 
 
 def test_judges_that_disagree_are_both_named():

@@ -61,8 +61,9 @@ def test_a_dry_run_prints_the_plan_with_its_cost_and_leaves_no_file(tmp_path, tr
 
 def test_the_flags_of_a_plan_are_all_that_it_chose(tmp_path):
     """Given to `train`, they are the plan, whatever a step takes."""
-    dataset = photos(tmp_path, 60)
-    for extra in ([], ["--set=initial_encoder=sit_digits"], ["--batch_size=6"]):
+    small, large = photos(tmp_path / "small", 60), photos(tmp_path / "large", 60, side=40)
+    cases = [(small, ["--batch_size=6"]), (small, ["--set=initial_encoder=sit_digits"])]
+    for dataset, extra in [(small, []), (large, []), *cases]:
         plan = draft_settings(command("train").parse([dataset, *extra]))
         plan = dataclasses.replace(plan, found="")
         flags = re.findall(r"--\S+=\S+", "\n".join(plan_text(plan).splitlines()[1:-1]))
@@ -71,6 +72,17 @@ def test_the_flags_of_a_plan_are_all_that_it_chose(tmp_path):
         assert {"epochs", "batch_size", "image_size", "recipe"} <= {
             flag[2:].partition("=")[0] for flag in flags
         }
+
+
+def test_few_photos_start_from_the_shipped_encoder_and_its_network(tmp_path):
+    dataset = photos(tmp_path, 60, side=40)
+    config = draft_settings(command("train").parse([dataset])).config
+    assert config.initial_encoder == "sit_cifar10_cpu"
+    assert (config.model.stem, config.model.patch_size, config.model.image_size) == ("conv", 8, 32)
+    new = draft_settings(command("train").parse([dataset, "--set=initial_encoder=None"])).config
+    assert new.initial_encoder is None and new.model.hidden_dim == config.model.hidden_dim
+    own = draft_settings(command("train").parse([dataset, "--patch_size=4"])).config
+    assert own.initial_encoder is None and own.model.patch_size == 4
 
 
 def test_broken_photos_do_not_count(tmp_path):
