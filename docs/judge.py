@@ -11,8 +11,12 @@ import dataclasses
 import pathlib
 import shutil
 
+from sklearn.decomposition import PCA
+
+from sit_keras.data.images import ImageSet
 from sit_keras.data.sources import load_source
-from sit_keras.evaluation.baselines import compare_with_baselines
+from sit_keras.evaluation.baselines import compare_with_baselines, probe
+from sit_keras.evaluation.scores import score
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.data import steps_per_epoch
 from sit_keras.runs.files import write_json, write_text
@@ -21,6 +25,7 @@ from sit_keras.runs.log import read_log
 from sit_keras.runs.model_card import CARD, run_card
 
 COPIED = ("config.json", "log.csv", "encoder.keras")
+COMPONENTS = 128
 
 
 def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: float) -> dict:
@@ -51,10 +56,38 @@ def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: 
         "labelled_images": len(source.train),
         **compare_with_baselines(encoder, source.train, source.test, config.seed),
     }
+    scores = components_scores(source.train, source.test, config.seed)
+    for judge, found in scores.items():
+        results[f"{judge}_scores"]["components"] = found
+        results[f"{judge}_accuracy"]["components"] = found["accuracy"]
     write_json(output / "results.json", results)
     so_far = dataclasses.replace(config, epochs=epochs)
     write_text(output / CARD, run_card(so_far, results, num_images))
     return results
+
+
+def components_scores(train: ImageSet, test: ImageSet, seed: int) -> dict[str, dict]:
+    """Classifies images of one size by the largest principal components of their pixels.
+
+    Args:
+        train, test: ImageSet in memory, all labelled.
+        seed: int. Of the decomposition, and of the images that choose the probe's penalty.
+
+    Returns:
+        What `score` returns, by `linear` and `knn`.
+    """
+    pixels, queries = (
+        images.items.reshape(len(images), -1).astype("float32") / 255 for images in (train, test)
+    )
+    count = min(COMPONENTS, *pixels.shape)
+    found = PCA(count, whiten=True, svd_solver="randomized", random_state=seed).fit(pixels)
+    bank, queries = ({"components": found.transform(each)} for each in (pixels, queries))
+    labels, truth = train.class_labels(), test.class_labels()
+    predicted = probe(bank, labels, queries, len(train.class_names), seed)
+    return {
+        judge: score(classes, truth)
+        for judge, classes in zip(("linear", "knn"), predicted, strict=True)
+    }
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from docs.made import FILE, RESULTS, ROOT, Made
 from sit_keras.plots import charts, curves
 from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.log import read_log
-from sit_keras.runs.results import KINDS, accuracy_text
+from sit_keras.runs.results import accuracy_text, kinds_of
 from sit_keras.workflows import recipe_table, table_files
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,7 +42,7 @@ def _runs(folder) -> str:
     seeds = ", ".join(f"`{config['seed']}`" for config in configs)
     heading = f"{_NUMBERS.get(len(configs), f'{len(configs)} seeds')} ({seeds})"
     lines = [f"| {heading} | linear evaluation | nearest neighbours |", "|---|---|---|"]
-    for kind, name in KINDS.items():
+    for kind, name in kinds_of(found[0]).items():
         name = f"SiT, {_epochs(configs[0], found[0])}" if kind == "trained" else name
         cells = [_accuracies(found, probe, kind) for probe in ("linear", "knn")]
         lines.append(f"| {name} | {' | '.join(cells)} |")

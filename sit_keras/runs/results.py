@@ -7,12 +7,13 @@ import filelock
 
 from sit_keras.runs.files import read_json, write_json
 
-# The features that a run compares, and what people read for them.
+# The features that are compared, and what people read for them. A run has those that it needs.
 KINDS = {
     "trained": "this encoder",
     "initial": "the encoder it started from",
     "untrained": "the same network, untrained",
     "pixels": "raw pixels",
+    "components": "principal components of the pixels",
 }
 LARGEST_CLASS = "always the largest class"
 BASELINES_HEADING = ("", "linear probe", "balanced", "nearest neighbours", "balanced")
@@ -102,6 +103,11 @@ def percent(scores: dict, name: str) -> str:
     return f"{scores[name]:.1%}" if name in scores else ""
 
 
+def kinds_of(results: dict) -> dict[str, str]:
+    """Returns those of `KINDS` that a run has compared; `results` as below."""
+    return {kind: name for kind, name in KINDS.items() if kind in results["linear_accuracy"]}
+
+
 def baseline_rows(results: dict) -> list[tuple[str, ...]]:
     """Returns the comparison of a run with its baselines, under `BASELINES_HEADING`.
 
@@ -109,9 +115,7 @@ def baseline_rows(results: dict) -> list[tuple[str, ...]]:
         results: as in the `results.json` of a run, with `linear_accuracy`.
     """
     rows = []
-    for kind, name in KINDS.items():
-        if kind not in results["linear_accuracy"]:  # most runs start from new weights
-            continue
+    for kind, name in kinds_of(results).items():
         row = [name]
         for probe in ("linear", "knn"):
             # A run of an earlier version has the accuracies alone.
