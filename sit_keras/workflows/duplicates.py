@@ -26,11 +26,12 @@ KINDS = {
     "content": "the same file",
     "pixels": "the same pixels in another file",
     "near": "nearly the same, by the embedding",
+    "alike": "nearly the same, by 16 x 16 pixels",
     "mirrored": "mirrored, by 16 x 16 pixels",
 }
 THRESHOLD = 0.97
-# The least correlation of one image with the mirror image of another.
-MIRRORED = 0.98
+# The least correlation of 16 x 16 pixels of one image with those of another or its mirror image.
+PATTERN = 0.98
 # Where the distribution is counted.
 LEVELS = (0.99, 0.98, 0.97, 0.95, 0.9, 0.8)
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -62,8 +63,8 @@ def duplicates(
 
     Equal files are found by their content. Of different files those are near whose embeddings have
     at least the cosine `threshold`, after the mean of the index is subtracted; where the pixels of
-    both files are equal, it is said. Mirror images are found by their pixels. Of several equal
-    files only the first is compared further.
+    both files are equal, it is said. Mirror images, and copies that the embedding does not find,
+    are found by 16 x 16 levels of grey. Of several equal files only the first is compared further.
 
     Args:
         index: a file of `embed`.
@@ -166,11 +167,14 @@ def _compare(first: Index, second: Index | None, threshold: float, kinds: Kinds)
     others = None if second is None else directions(other.embeddings[theirs], mean)
     near = similar_pairs(ours, others, threshold)
     add(near, "near")
-    mirror = patterns(other.signatures[theirs], mirrored=True)
-    try:
-        add(similar_pairs(patterns(first.signatures[mine]), mirror, MIRRORED), "mirrored")
-    except TooManyPairs:  # as of drawings with a few strokes
-        print("Mirror images are left out: too many of these images are like others in 16 x 16 px.")
+    plain = patterns(first.signatures[mine])
+    for kind, mirrored in (("alike", False), ("mirrored", True)):
+        within = second is None and not mirrored  # or each image is alike to itself
+        others = None if within else patterns(other.signatures[theirs], mirrored)
+        try:
+            add(similar_pairs(plain, others, PATTERN), kind)
+        except TooManyPairs:  # as of drawings with a few strokes
+            print(f"Pairs are left out that are {KINDS[kind]}: there are too many of them.")
     return near.closest
 
 

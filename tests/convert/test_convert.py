@@ -226,6 +226,8 @@ def test_a_run_starts_from_an_encoder(state, tmp_path, call_train):
     trained = SiTBackbone.from_preset(tmp_path / "run")
     for a, b in zip(start.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+    compared = json.loads((tmp_path / "run" / "results.json").read_text())["linear_accuracy"]
+    assert compared["initial"] == compared["trained"] != compared["untrained"]
 
 
 SMALL = {
