@@ -73,8 +73,8 @@ print(f" 50 labels a class, fine-tuned: {tuned['finetune']['accuracy']:.1%}")
 # ## An encoder that comes with the package
 #
 # `sit_cifar10_cpu` was pre-trained for some hours on the photos of CIFAR-10, and takes images of
-# any size. Of two photos of scikit-learn, 40 pieces each: does the nearest neighbour of a piece come
-# from the same photo?
+# any size. Of two photos of scikit-learn, 40 pieces each: does the nearest neighbour of a piece
+# come from the same photo?
 
 # %%
 photos = load_sample_images().images  # (427, 640, 3) each: a temple and a flower

@@ -28,6 +28,8 @@ STEPS_PER_EPOCH, VALIDATION_IMAGES = 4, 16
 FEW_IMAGES, MANY_IMAGES = 2_000, 20_000
 # Where images are few a run starts from this encoder, which knows photos of 32 px and larger.
 START, START_SIDE = "sit_cifar10_cpu", 32
+# What a trained encoder knows is kept by a lower rate, and it needs fewer steps.
+START_SHARE = 1 / 4
 # Multiples of this many images suit the rotation task of the recipe `modern`.
 TURNED = 4
 # The settings of a schedule, which a measured step decides.
@@ -114,6 +116,8 @@ def draft(
     planned |= _input(photos, planned, given)
     planned["holdout"] = _holdout(photos)
     trained = photos.count - _held_out(photos, given.get("holdout", planned["holdout"]))
+    if given.get("initial_encoder") is not None:
+        planned["learning_rate"] = START_SHARE * start.learning_rate
     turned = given.get("views.turned_every", start.views.turned_every)
     batch = given.get("batch_size", _batch_size(trained, _largest_batch(photos)))
     planned["batch_size"] = batch
@@ -200,7 +204,8 @@ def schedule(
         given: settings that the user chose, as for `changed`.
     """
     given = typed(RunConfig, given)
-    enough = max(ENOUGH_STEPS, ENOUGH_EPOCHS * whole_epoch)
+    share = 1 if config.initial_encoder is None else START_SHARE
+    enough = round(share * max(ENOUGH_STEPS, ENOUGH_EPOCHS * whole_epoch))
     steps, epoch = enough, given.get("steps_per_epoch") or whole_epoch
     if time is not None:
         left = 60 * minutes * (1 - RESERVE) - time.start - END_SECONDS

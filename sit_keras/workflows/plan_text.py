@@ -44,7 +44,7 @@ def _settings(model, *names) -> str:
 def _method(config) -> str:
     parts = [f"--recipe={config.recipe}"]
     if config.initial_encoder is not None:
-        parts.append(f"--set=initial_encoder={config.initial_encoder}")
+        parts.append(f"--set=initial_encoder={config.initial_encoder} (None: new weights)")
         parts.append(_settings(config.model, "stem"))
     if config.views.turned_every != started_from(config).views.turned_every:
         parts.append(f"--set=views.turned_every={config.views.turned_every}")

@@ -67,6 +67,13 @@ def test_few_photos_start_from_a_shipped_encoder_unless_a_network_is_given(photo
     assert usual_start(photos, given) == start
 
 
+def test_a_trained_encoder_is_trained_on_gently_and_for_fewer_steps():
+    new, started = planned(minutes=300), planned(minutes=300, initial_encoder=START)
+    assert started.learning_rate == new.learning_rate / 4 == 5e-4
+    assert (new.epochs, started.epochs) == (ENOUGH_STEPS // 6, ENOUGH_STEPS // 4 // 6)
+    assert planned(initial_encoder=START, learning_rate=1e-3).learning_rate == 1e-3
+
+
 def test_a_single_image_is_refused():
     with pytest.raises(ValueError, match="has 1 image to train on, and the tasks compare"):
         drafted(PHOTOS._replace(count=1, labelled=0))
