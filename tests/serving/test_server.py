@@ -17,7 +17,6 @@ from google.protobuf import text_format
 from PIL import Image
 from serving_case import NAMES, SIGNATURES, encode
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from tensorflow_serving.config import model_server_config_pb2
 
 from sit_keras.cli.main import call
 from sit_keras.serving import client
@@ -138,18 +137,6 @@ def test_the_ready_requests_are_understood_and_give_one_embedding(server):
         by_rest = json.load(response)["outputs"]["embedding"]
     np.testing.assert_allclose(by_grpc, by_rest, atol=1e-6)
     assert np.linalg.norm(by_grpc) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_servers_settings_fit_together():
-    text = (ROOT / "serving" / "models.config").read_text()
-    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("sit", "/models/sit")
-    compose = (ROOT / "serving" / "compose.yml").read_text()
-    assert ":/models/sit:ro" in compose
-    for name in ("models", "batching", "monitoring"):
-        assert f"./{name}.config:/config/{name}.config:ro" in compose
-        assert (ROOT / "serving" / f"{name}.config").exists()
 
 
 @pytest.mark.slow
