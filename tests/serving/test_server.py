@@ -2,10 +2,8 @@
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import grpc
@@ -16,6 +14,7 @@ from conftest import ROOT, free_ports
 from google.protobuf import text_format
 from PIL import Image
 from serving_case import NAMES, SIGNATURES, encode
+from stand_in_process import stand_in
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from sit_keras.cli.main import call
@@ -75,24 +74,9 @@ def test_through_saved_model_cli(exported, expected_outputs, unit_pictures, tmp_
 
 @pytest.fixture(scope="module")
 def server(exported):
-    """The version behind gRPC and REST, on the C++ loader: its process and both addresses."""
-    ports = free_ports(2)
-    process = subprocess.Popen(
-        [sys.executable, "serving_stand_in.py", exported, *map(str, ports)],
-        cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline() == "serving\n"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", ports[1])) == 0:
-                    break
-            time.sleep(0.1)
-        yield process, *(f"127.0.0.1:{port}" for port in ports)
-    finally:
-        process.kill()
-        process.wait()
+    """The version behind gRPC and REST by the settings of `serving`: process and addresses."""
+    with stand_in(ROOT / "serving" / "models.config", exported.parent) as server:
+        yield server
 
 
 @pytest.mark.slow
