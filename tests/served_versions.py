@@ -1,16 +1,19 @@
 """Which versions of a model a server has loaded, and which one a request is for.
 
 The rules are those that TF Serving publishes (server_core.cc, availability_preserving_policy.cc,
-file_system_storage_path_source.cc), written anew for one model, with one attempt to load a version
-where TF Serving makes six, a minute apart. The loading is TensorFlow's own.
+file_system_storage_path_source.cc, saved_model_warmup.cc), written anew for one model, with one
+attempt to load a version where TF Serving makes six, a minute apart. The loading is TensorFlow's
+own.
 """
 
 import pathlib
 import threading
 import time
 
+import tensorflow as tf  # for its protocol buffers and files
 from c_loader import CModel
 from google.protobuf import text_format
+from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 POLL = 0.1  # seconds between two looks at the settings and at the folder
@@ -23,6 +26,24 @@ class Refused(Exception):
     def __init__(self, code, text):
         super().__init__(text)
         self.code = code
+
+
+def run(model, request):
+    """The outputs of a model for a PredictRequest.
+
+    Raises:
+        KeyError, ValueError: if it is refused.
+    """
+    (value,) = (tf.make_ndarray(each) for each in request.inputs.values())
+    value = list(value) if value.dtype == object else value
+    return model.run(request.model_spec.signature_name, value)
+
+
+def warm_up(model, folder):
+    """Runs the requests that lie beside a model. If one fails, the version does not load."""
+    requests = folder / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(requests)).as_numpy_iterator():
+        run(model, prediction_log_pb2.PredictionLog.FromString(record).predict_log.request)
 
 
 class ServedVersions:
@@ -111,6 +132,7 @@ class ServedVersions:
         self.status[version] = LOADING, ""
         try:
             model = CModel(self._folder / str(version))
+            warm_up(model, self._folder / str(version))
         except ValueError as error:
             self.status[version] = END, str(error)
         else:

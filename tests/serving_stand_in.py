@@ -2,7 +2,7 @@
 
 Usage: python serving_stand_in.py MODELS_CONFIG FOLDER, with the folder of the versions. It prints
 the ports for gRPC and REST. It shows the artefact, the messages, and the rules of versions and
-labels; not the server's batching, its warm-up or its metrics.
+labels; not the server's batching or its metrics.
 """
 
 import base64
@@ -16,7 +16,7 @@ import urllib.parse
 import grpc
 import numpy as np
 import tensorflow as tf  # for its protocol buffers
-from served_versions import Refused, ServedVersions
+from served_versions import Refused, ServedVersions, run
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(:predict)?")
@@ -34,10 +34,8 @@ class Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             version, model = self.versions.find(asked.name, number, asked.version_label or None)
         except Refused as error:
             context.abort(getattr(grpc.StatusCode, error.code), str(error))
-        (value,) = (tf.make_ndarray(each) for each in request.inputs.values())
-        value = list(value) if value.dtype == object else value
         try:
-            outputs = model.run(asked.signature_name, value)
+            outputs = run(model, request)
         except (KeyError, ValueError) as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         response = predict_pb2.PredictResponse()

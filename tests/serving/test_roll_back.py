@@ -28,7 +28,7 @@ PAGE = (ROOT / "docs" / "how_to" / "roll_back.md").read_text("utf-8")
 SETTINGS = (ROOT / "serving" / "models.config").read_text("utf-8")
 # Which version the page means, by the file that its command writes.
 ANSWERS = {"before.npz": 1, "canary.npz": 2, "after.npz": 2, "still.npz": 2, "back.npz": 1}
-LONGEST = 60.0  # seconds in which a step must have its effect
+LONGEST = 180.0  # seconds in which a step must have its effect
 
 
 def steps():
@@ -189,6 +189,9 @@ def test_the_page_rolls_out_and_back_and_no_request_fails(
     for (_, label), versions in answers.items():
         assert changes(versions) == {"stable": [1, 2, 1], "canary": [1, 2], None: [1, 2]}[label]
         assert len(versions) > 20
+    for by_grpc in (False, True):
+        with pytest.raises(WrongServer, match="version label: next.*check --label"):
+            server.ask(picture_files[0], by_grpc, label="next")
 
 
 def cut_variables(version):
@@ -227,10 +230,3 @@ def test_the_newest_version_is_served_unless_it_does_not_load(server, picture_fi
         until(lambda: server.ask(picture_files[0]) == 1)
     for versions in answers.values():
         assert changes(versions) == [1, 2, 1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("by_grpc", [False, True])
-def test_a_label_that_no_version_has_is_named_by_the_client(server, picture_files, by_grpc):
-    with pytest.raises(WrongServer, match="version label: next.*check --label"):
-        server.ask(picture_files[0], by_grpc, label="next")
