@@ -13,9 +13,11 @@ import urllib.request
 import numpy as np
 import pytest
 from conftest import ROOT
+from google.protobuf import text_format
 from PIL import Image
 from serving_case import build_backbone
 from stand_in_process import stand_in
+from tensorflow_serving.config import model_server_config_pb2
 
 from sit_keras.cli.main import call
 from sit_keras.serving.by_grpc import predict_grpc
@@ -140,6 +142,20 @@ def requests_all_the_time(server, file, labels):
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_each_step_gives_labels_to_versions_that_are_loaded_except_for_the_refused_one():
+    loaded, labels, refused = {1}, {"stable": 1, "canary": 1}, 0
+    for lines, _ in steps()[1:]:
+        config = text_format.Parse(lines, model_server_config_pb2.ModelConfig())
+        asked = dict(config.version_labels)
+        if 3 in asked.values():
+            refused += 1
+            continue
+        assert {asked[name] for name in asked if asked[name] != labels[name]} <= loaded
+        loaded, labels = set(config.model_version_policy.specific.versions), asked
+        assert set(labels.values()) <= loaded
+    assert refused == 1 and labels == {"stable": 1, "canary": 2}
 
 
 def changes(answers):
