@@ -29,10 +29,12 @@ MAX_LINES = 170
 
 JAX = ROOT / "examples" / "jax"
 # Programs of others that a reader is told to call.
-OTHERS = {"pip", "make", "docker", "srun", "."}
+OTHERS = {"pip", "make", "docker", "kubectl", "curl", "srun", "."}
 # Flags of theirs.
 FLAGS_OF_OTHERS = {
     "--commit", "--hardware",  # of docs/keep.py
+    "--rest",  # of benchmarks/serving_load.py
+    "--detach", "--wait", "--kustomize",
     "--file", "--logdir", "--no-deps", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help",
     "--version", "--quiet", "--device", "--case", "--rounds", "--tf_xla_persistent_cache_directory",
 }  # fmt: skip

@@ -74,9 +74,11 @@ def run(options: Options) -> None:
         folder = version_folder(pathlib.Path(output), name) / version.name
         print(f"Exported and verified: {folder}")
     if "savedmodel" in options.format:
+        number = version.name
+        note = "" if number == "1" else f"  # {number} when serving/models.config names it"
         print(
             f"Serve:    MODEL={pathlib.Path(output).resolve()} "
-            "docker compose --file=serving/compose.yml up"
+            f"docker compose --file=serving/compose.yml up{note}"
         )
         print(f"Ask:      {typed('client')} photo.jpg")
 

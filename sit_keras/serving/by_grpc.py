@@ -6,6 +6,7 @@ from sit_keras.config.extras import import_package
 from sit_keras.serving.address import Address, parse_address
 from sit_keras.serving.replies import (
     MAX_REPLY_BYTES,
+    NO_LABEL,
     NO_SIGNATURE,
     Busy,
     Outputs,
@@ -14,6 +15,7 @@ from sit_keras.serving.replies import (
     Unreachable,
     WrongServer,
     checked_outputs,
+    misses_label,
     misses_signature,
     shown,
 )
@@ -95,6 +97,8 @@ def _refusal(address: Address, code: str, details: str) -> ServerError:
         return Busy(f"{said}: it cannot answer now.")
     if misses_signature(details):
         return WrongServer(f"{said}: {NO_SIGNATURE}")
+    if misses_label(details):
+        return WrongServer(f"{said}: {NO_LABEL}")
     if code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"):
         return RequestRefused(f"{said}: it refuses the request.")
     if code in _ADVICE:

@@ -17,6 +17,7 @@ import urllib.request
 from sit_keras.serving import replies
 from sit_keras.serving.address import Address, parse_address
 from sit_keras.serving.replies import (
+    NO_LABEL,
     NO_SIGNATURE,
     Busy,
     Outputs,
@@ -25,6 +26,7 @@ from sit_keras.serving.replies import (
     Unreachable,
     WrongServer,
     checked_outputs,
+    misses_label,
     misses_signature,
     shown,
 )
@@ -191,6 +193,8 @@ def _refusal(address: Address, error: urllib.error.HTTPError) -> ServerError:
         return Busy(f"{said}: it cannot answer now{again}.", wait)
     if error.code == 400 and misses_signature(text):
         return WrongServer(f"{said}: {NO_SIGNATURE}")
+    if error.code == 400 and misses_label(text):
+        return WrongServer(f"{said}: {NO_LABEL}")
     if error.code in _REFUSED:
         return RequestRefused(f"{said}: it refuses the request.")
     if error.code in _ADVICE:

@@ -8,6 +8,9 @@ EMBED, CLASSIFY = "serving_bytes", "classify_bytes"
 # More than the largest batch gives, so that an endless reply ends.
 MAX_REPLY_BYTES = 64 << 20
 NO_SIGNATURE = "the model has no such signature (--classes needs an export with a classifier)."
+NO_LABEL = (
+    "check --label: no version has it (models.config of the server says which labels there are)."
+)
 
 # Of each output that the client reads: numpy's letters for its type, its axes, and what it is.
 _READ = {
@@ -57,6 +60,11 @@ class WrongServer(ServerError):
 def misses_signature(text: str) -> bool:
     """Whether TF Serving's words say that the model lacks the signature."""
     return "ignature" in text and "not found" in text
+
+
+def misses_label(text: str) -> bool:
+    """Whether TF Serving's words say that no version has the label that was asked for."""
+    return "version label" in text
 
 
 def printable(text: typing.Any) -> str:

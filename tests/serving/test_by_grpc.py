@@ -113,6 +113,13 @@ def test_a_signature_that_is_missing_is_named_with_what_it_needs(server):
         predict_grpc(server.address, "sit", "classify_bytes", [FILE])
 
 
+def test_a_label_that_no_version_has_is_named(server):
+    words = "Unrecognized servable version label: next"
+    server.reply = lambda i, count, context: context.abort(Code.INVALID_ARGUMENT, words)
+    with pytest.raises(replies.WrongServer, match="check --label"):
+        predict_grpc(server.address, "sit", "serving_bytes", [FILE], label="next")
+
+
 def test_outputs_of_another_shape_end_in_a_sentence(server):
     for outputs, sentence in [
         ({}, "expected 'ok' among them"),

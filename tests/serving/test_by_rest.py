@@ -9,10 +9,10 @@ import time
 
 import pytest
 from conftest import free_ports
-from rest_stand_in import RestServer, failure, make_certificate, sending, serving
+from rest_stand_in import RestServer, failure, make_certificate, save_images, sending, serving
 
 from sit_keras.serving import replies
-from sit_keras.serving.client import predict_rest
+from sit_keras.serving.client import SomeFailed, ask_server, predict_rest
 
 SENT = {"signature": "serving_bytes", "files": [b"\x89PNG"]}
 
@@ -126,6 +126,14 @@ def test_a_signature_that_is_missing_is_named_with_what_it_needs(server):
     server.reply = lambda *_: failure(400, words)
     with pytest.raises(replies.WrongServer, match="needs an export with a classifier"):
         predict_rest(server.address, "sit", "classify_bytes", [b"\x89PNG"])
+
+
+def test_a_label_that_no_version_has_is_named_after_one_request(server, tmp_path):
+    server.reply = lambda *_: failure(400, "Unrecognized servable version label: next")
+    images = save_images(tmp_path / "photos", 3)
+    with pytest.raises(SomeFailed, match="0 of 3 images answered.*check --label"):
+        ask_server(images, server.address, label="next")
+    assert len(server.requests) == 1
 
 
 def test_the_words_of_a_server_cannot_write_on_the_terminal(server):

@@ -2,10 +2,8 @@
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import grpc
@@ -16,8 +14,8 @@ from conftest import ROOT, free_ports
 from google.protobuf import text_format
 from PIL import Image
 from serving_case import NAMES, SIGNATURES, encode
+from stand_in_process import stand_in
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from tensorflow_serving.config import model_server_config_pb2
 
 from sit_keras.cli.main import call
 from sit_keras.serving import client
@@ -76,24 +74,9 @@ def test_through_saved_model_cli(exported, expected_outputs, unit_pictures, tmp_
 
 @pytest.fixture(scope="module")
 def server(exported):
-    """The version behind gRPC and REST, on the C++ loader: its process and both addresses."""
-    ports = free_ports(2)
-    process = subprocess.Popen(
-        [sys.executable, "serving_stand_in.py", exported, *map(str, ports)],
-        cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline() == "serving\n"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", ports[1])) == 0:
-                    break
-            time.sleep(0.1)
-        yield process, *(f"127.0.0.1:{port}" for port in ports)
-    finally:
-        process.kill()
-        process.wait()
+    """The version behind gRPC and REST by the settings of `serving`: process and addresses."""
+    with stand_in(ROOT / "serving" / "models.config", exported.parent) as server:
+        yield server
 
 
 @pytest.mark.slow
@@ -138,18 +121,6 @@ def test_the_ready_requests_are_understood_and_give_one_embedding(server):
         by_rest = json.load(response)["outputs"]["embedding"]
     np.testing.assert_allclose(by_grpc, by_rest, atol=1e-6)
     assert np.linalg.norm(by_grpc) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_servers_settings_fit_together():
-    text = (ROOT / "serving" / "models.config").read_text()
-    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("sit", "/models/sit")
-    compose = (ROOT / "serving" / "compose.yml").read_text()
-    assert ":/models/sit:ro" in compose
-    for name in ("models", "batching", "monitoring"):
-        assert f"./{name}.config:/config/{name}.config:ro" in compose
-        assert (ROOT / "serving" / f"{name}.config").exists()
 
 
 @pytest.mark.slow
