@@ -115,7 +115,7 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        errors = [_reason(path, images.value_range) for path in images.items.tolist()]
+        errors = [unreadable(path, images.value_range) for path in images.items.tolist()]
         errors = np.array(errors, object)
         good = np.flatnonzero(errors == "")
         embeddings = np.zeros((len(images), self.width), np.float32)
@@ -132,7 +132,12 @@ def _until_broken(batches: tf.data.Dataset) -> typing.Iterator[tf.Tensor]:
         yield from batches
 
 
-def _reason(path: str, value_range) -> str:
+def unreadable(path: str, value_range: tuple[float, float] | None = None) -> str:
+    """Returns why an image file cannot be read, without its path; empty if it can.
+
+    Args:
+        path, value_range: as for `sit_keras.data.reading.read_image`.
+    """
     try:
         read_image(path, value_range=value_range)
     except OSError as error:
