@@ -4,8 +4,7 @@
 
 The unit of work is a shard of 1,024 files, which becomes a Parquet file that has its name when it
 is whole: `path`, `content` (the SHA-256 of the file), `embedding`, `ok` and `error`. The same
-command goes on with the shards that are missing. Flags that are not listed go to Beam, such as
---runner.
+command goes on with the shards that are missing. Flags that are not listed go to Beam.
 """
 
 import argparse
@@ -26,7 +25,7 @@ import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from pyarrow import parquet
 
 from sit_keras.data.finding import printable
@@ -197,9 +196,7 @@ def run(images: str, model: str, output: str, options: list[str]) -> dict[str, i
     if not FileSystems.exists(output):
         FileSystems.mkdirs(output)
     shards = missing_shards(paths, model, output)
-    settings = PipelineOptions(options, **({} if _names_runner(options) else {"runner": RUNNER}))
-    settings.view_as(SetupOptions).save_main_session = True
-    pipeline = beam.Pipeline(options=settings)
+    pipeline = beam.Pipeline(options=PipelineOptions(options))
     (
         pipeline
         | beam.Create(shards)
@@ -214,10 +211,6 @@ def run(images: str, model: str, output: str, options: list[str]) -> dict[str, i
     return {name: counts.get(name, 0) for name in ("shards", "images", "unreadable")}
 
 
-def _names_runner(options) -> bool:
-    return any(option.split("=")[0] == "--runner" for option in options)
-
-
 def main() -> None:
     """Reads the flags, and prints the counts."""
     parser = argparse.ArgumentParser(
@@ -226,10 +219,13 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="a folder, or a pattern: gs://b/photos/**")
     parser.add_argument("--model", required=True, help="a version: exports/NAME/1")
     parser.add_argument("--output", required=True, help="the folder of the Parquet files")
+    parser.add_argument("--runner", default=RUNNER, help="FlinkRunner, SparkRunner and so on")
     flags, options = parser.parse_known_args()
     begin = time.monotonic()
     try:
-        counts = run(flags.images, flags.model, flags.output, options)
+        counts = run(
+            flags.images, flags.model, flags.output, [f"--runner={flags.runner}", *options]
+        )
     except (OSError, ValueError) as error:
         raise SystemExit(f"embed_archive.py: {error}") from error
     speed = counts["images"] / (time.monotonic() - begin)
