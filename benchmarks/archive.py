@@ -1,6 +1,6 @@
 """An archive with planted broken files, by `sit-keras embed` and by the pipeline of Apache Beam.
 
-    python benchmarks/archive.py --data_dir=DIR --photos=FOLDER --beam_python=beam/bin/python
+    python -m benchmarks.archive --data_dir=DIR --photos=FOLDER --beam_python=beam/bin/python
 
 The 10,000 test images of CIFAR-10 are written as PNG files into a temporary folder, with ten broken
 files among them. Both ways embed them with the encoder `sit_cifar10_cpu`, and once more with a kill
