@@ -18,6 +18,7 @@ from sit_keras.evaluation.features import FrozenFeatures, select_features
 from sit_keras.evaluation.index import read_index
 from sit_keras.workflows import embed as workflow
 from sit_keras.workflows import embedding
+from sit_keras.workflows.index_shards import IndexShards
 
 ENCODER = "sit_digits"
 pytestmark = pytest.mark.usefixtures("one_embedder")
@@ -195,6 +196,15 @@ def test_an_archive_stays_when_none_of_its_images_can_be_read_any_more(tmp_path)
     with pytest.raises(ValueError, match="No image of .* is left"):
         embed(tmp_path / "photos", tmp_path / "archive")
     assert columns(read_index(tmp_path / "archive")) == columns(before)
+
+
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_a_second_process_is_kept_out(in_folder, tmp_path):
+    output = tmp_path / ("archive" if in_folder else "i.npz")
+    with IndexShards(output, in_folder), pytest.raises(ValueError, match="Another process is writ"):
+        with IndexShards(output, in_folder):
+            pass
+    assert list(tmp_path.iterdir()) == []  # nothing was embedded
 
 
 def test_a_folder_of_other_files_is_not_taken_for_an_archive(tmp_path):
