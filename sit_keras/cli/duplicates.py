@@ -55,7 +55,7 @@ COMMAND = Command(
     sentence="Finds equal and nearly equal images in an index, or test images in a training set.",
     define=define,
     run=run,
-    argument=Argument("index", "A file of sit-keras embed."),
+    argument=Argument("index", "A file or folder of sit-keras embed."),
     examples=(
         ("photos.npz --output=pairs.html", "pairs within an index, with thumbnails"),
         ("train.npz --against=test.npz --output=leaks.csv", "test images that were trained on"),

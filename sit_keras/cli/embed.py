@@ -20,9 +20,10 @@ def define(flags: Flags) -> None:
     flags.string(
         "output",
         None,
-        "The index: a file that ends in .npz, .csv or .parquet. If it exists, only images that are "
-        "new in it are computed.",
-        value="FILE",
+        "The index: a file that ends in .npz, .csv or .parquet, or a folder, which ends in /, for "
+        "Parquet files of 1,024 images each. If it exists, only images that are new in it are "
+        "computed.",
+        value="PATH",
         required=True,
     )
     flags.choice("features", "tokens", FEATURES, "What the embedding is; patches are averaged.")
@@ -58,6 +59,7 @@ COMMAND = Command(
     examples=(
         ("my/photos --encoder=runs/photos --output=photos.npz", "one row for each file"),
         ("digits --encoder=sit_digits --output=digits.parquet", "a data set, for other programs"),
+        ("my/archive --encoder=runs/photos --output=archive/", "Parquet files of a large archive"),
     ),
     after_interrupt="What is finished is kept, and the same command continues.",
 )

@@ -59,7 +59,7 @@ COMMAND = Command(
     sentence="Finds the images of an index that are most like some pictures.",
     define=define,
     run=run,
-    first=Argument("index", "A file of sit-keras embed."),
+    first=Argument("index", "A file or folder of sit-keras embed."),
     argument=Argument(
         "query",
         "Image files and folders of them, or one other index. Similarity is the cosine of the "

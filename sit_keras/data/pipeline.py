@@ -228,25 +228,46 @@ def eval_batches(
     def prepare(batch):
         return preprocessing.normalize(preprocessing.centre(unit_pixels(batch)))
 
-    def read(path):
-        size = max(preprocessing.image_shape[:2])
-        opened = open_image(path, size, images.value_range)
-        height_and_width = tf.cast(opened.size, tf.float32)
-        # The side that becomes the input: of a whole image, it is the long one.
-        if preprocessing.config.fit == "pad":
-            side = tf.reduce_max(height_and_width)
-        else:
-            side = tf.reduce_min(height_and_width) * preprocessing.config.crop
-        # Whole pixels of a reduced image are large steps for the borders of the crop, so twice the
-        # size is decoded.
-        return decode_image(opened, side / (2 * size))[0]
-
     items = _items_tensor(images)
     if images.in_memory:
         starts = tf.data.Dataset.range(0, len(images), batch_size)
         batches = map_plainly(starts, lambda start: prepare(items[start : start + batch_size]))
     else:
         rows = tf.data.Dataset.range(len(images))
-        batches = map_plainly(rows, lambda row: prepare(read(items[row])[None])[0])
+
+        def read(row):
+            pixels = read_for_evaluation(items[row], preprocessing, images.value_range)
+            return prepare(pixels[None])[0]
+
+        batches = map_plainly(rows, read)
         batches = batches.batch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def read_for_evaluation(
+    path: tf.Tensor, preprocessing: ImagePreprocessing, value_range: tuple[float, float] | None
+) -> tf.Tensor:
+    """Reads an image file at no more than the size that its evaluation needs.
+
+    Args:
+        path: () string.
+        preprocessing: ImagePreprocessing, which gets the pixels next.
+        value_range: as for `sit_keras.data.reading.read_image`.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        tf.errors.OpError: if the file cannot be read.
+    """
+    size = max(preprocessing.image_shape[:2])
+    opened = open_image(path, size, value_range)
+    height_and_width = tf.cast(opened.size, tf.float32)
+    # The side that becomes the input: of a whole image, it is the long one.
+    if preprocessing.config.fit == "pad":
+        side = tf.reduce_max(height_and_width)
+    else:
+        side = tf.reduce_min(height_and_width) * preprocessing.config.crop
+    # Whole pixels of a reduced image are large steps for the borders of the crop, so twice the
+    # size is decoded.
+    return decode_image(opened, side / (2 * size))[0]

@@ -1,4 +1,4 @@
-"""An index: the embeddings of images, and how they are kept in a file.
+"""An index: the embeddings of images, and how they are kept in a file or a folder of shards.
 
 Shapes: N images, E features, S pixels of a signature.
 """
@@ -8,19 +8,24 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import typing
 
 import numpy as np
 
 from sit_keras.config.extras import MissingPackage, import_package
-from sit_keras.config.files import parse_json, written_whole
+from sit_keras.config.files import parse_json, read_json, written_whole
 from sit_keras.data.finding import printable
 
 SUFFIXES = (".npz", ".csv", ".parquet")
+# Of a folder: which of its files are the shards of the index, and `about`.
+CONTENTS = "index.json"
+SHARDS = "shard-*"
 SIGNATURE_SIDE = 16
 FORMAT = 1
 _ABOUT = ("format", "encoder", "space", "features", "source", "working_folder", "value_range")
 _MAKE = "Make it with sit-keras embed."
+_SHARD = re.compile(r"shard-[\w-]+\.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,43 +83,65 @@ class Index:
                 )
 
 
-def check_suffix(path: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of an index.
+def joined(parts: typing.Sequence[Index]) -> Index:
+    """Returns one index with the rows of all parts, which is about what the first one is about."""
+    columns = [field.name for field in dataclasses.fields(Index) if field.name != "about"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    return Index(**arrays, about=parts[0].about)
+
+
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether a path of an index means a folder: one that exists, no ending, or / at its end."""
+    text = os.path.expanduser(os.fspath(path))
+    return os.path.isdir(text) or text.endswith(("/", os.sep)) or not os.path.splitext(text)[1]
+
+
+def is_index(path: str | os.PathLike) -> bool:
+    """Whether a path names an index, by its ending or by what the folder has."""
+    text = os.path.expanduser(os.fspath(path))
+    return text.endswith(SUFFIXES) or os.path.isfile(os.path.join(text, CONTENTS))
+
+
+def check_place(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of an index, a file or a folder of Parquet files.
 
     Raises:
         ValueError: if its ending names no format of an index.
         MissingPackage: if its format needs a package that is not installed.
     """
-    path = pathlib.Path(path).expanduser()
-    if path.suffix not in SUFFIXES:
+    place = pathlib.Path(path).expanduser()
+    in_folder = is_folder(path)
+    if not in_folder and place.suffix not in SUFFIXES:
         raise ValueError(
-            f"The format of an index follows from its ending, one of {', '.join(SUFFIXES)}; "
-            f"received {printable(str(path))}."
+            f"The format of an index follows from its ending, one of {', '.join(SUFFIXES)}, or / "
+            f"for a folder of Parquet files; received {printable(str(path))}."
         )
-    if path.suffix == ".parquet":
+    if in_folder or place.suffix == ".parquet":
         import_package("pyarrow")
-    return path
+    return place
 
 
 def write_index(index: Index, path: str | os.PathLike) -> None:
-    """Writes an index, in the format that the ending of the path names.
+    """Writes an index into a file, in the format that the ending of the path names.
 
     In Parquet, which holds only UTF-8, other bytes in the names of files are written as `\\xe9`.
     """
-    path = check_suffix(path)
+    path = check_place(path)
     with written_whole(path) as aside:
         _WRITERS[path.suffix](index, aside)
 
 
 def read_index(path: str | os.PathLike) -> Index:
-    """Reads an index.
+    """Reads an index, from a file or from a folder of shards.
 
     Raises:
         ValueError: if there is none, or the file holds something else.
         MissingPackage: if its format needs a package that is not installed.
     """
-    path = check_suffix(path)
+    path = check_place(path)
     name = printable(str(path))
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():
         raise ValueError(f"No index {name}. {_MAKE}")
     try:
@@ -126,6 +153,25 @@ def read_index(path: str | os.PathLike) -> Index:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(f"{name} should hold an index, but: {text}. {_MAKE}") from error
     return index
+
+
+def _read_folder(folder: pathlib.Path) -> Index:
+    name = printable(str(folder))
+    if not (folder / CONTENTS).exists():
+        begun = any(folder.glob(SHARDS))
+        mend = "sit-keras embed was interrupted there: give it again." if begun else _MAKE
+        raise ValueError(f"No index in the folder {name}: it has no {CONTENTS}. {mend}")
+    contents = read_json(folder / CONTENTS, "what an index is about", ("about", "shards"), _MAKE)
+    names, about = contents["shards"], contents["about"]
+    are_named = isinstance(names, list) and names and all(_SHARD.fullmatch(str(n)) for n in names)
+    if not are_named or not isinstance(about, dict):
+        raise ValueError(f"{folder / CONTENTS} should name the shards of an index. {_MAKE}")
+    parts = [read_index(folder / each) for each in names]
+    whole = joined(parts)
+    whole = dataclasses.replace(whole, about={**whole.about, **about})
+    for each, part in zip(names, parts, strict=True):
+        whole.require_same_space(part.about, printable(str(folder / each)))
+    return whole
 
 
 def _check(index: Index) -> None:

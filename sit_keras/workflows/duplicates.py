@@ -67,7 +67,7 @@ def duplicates(
     are found by 16 x 16 levels of grey. Of several equal files only the first is compared further.
 
     Args:
-        index: a file of `embed`.
+        index: what `embed` has written.
         against: another one of the same encoder: pairs between the two are found, and none within
             them, as for training and test images.
         threshold: float in (0, 1].

@@ -3,27 +3,22 @@
 Shapes: N images.
 """
 
-import contextlib
 import os
 import pathlib
-import shutil
 import time
 import typing
 
-import filelock
 import numpy as np
 
 from sit_keras.config.checks import check_value_range
-from sit_keras.config.files import make_own_folder, read_json, remove_unfinished, written_whole
 from sit_keras.config.progress import Progress
 from sit_keras.data.finding import printable
-from sit_keras.evaluation.index import FORMAT, Index, check_suffix, read_index, write_index
-from sit_keras.runs.files import write_json
-from sit_keras.workflows.embedding import Embedder, Vectors
-from sit_keras.workflows.listed_images import contents_of, list_images, named_errors
+from sit_keras.evaluation.index import FORMAT, SIGNATURE_SIDE, Index, check_place, is_folder
+from sit_keras.workflows.embedding import Embedder
+from sit_keras.workflows.index_shards import IndexShards
+from sit_keras.workflows.listed_images import Listed, contents_of, list_images, named_errors
 
-SAVE_SECONDS = 10.0  # of work that a killed command loses at most
-_ABOUT = "about.json"
+SHARD_ROWS = 1024  # images, of which a command that is killed loses at most so many
 _SETTINGS = ("space", "features", "value_range")  # that decide the embeddings
 
 
@@ -45,7 +40,8 @@ def embed(
         source: str. A folder, with or without `folder:` before it, or a data set as for
             `sit_keras.data.load_source`, of which both splits are taken.
         encoder: a run folder or whatever else `SiTBackbone.from_preset` takes.
-        output: the file of the index: .npz, .csv or .parquet.
+        output: the file of the index: .npz, .csv or .parquet; or a folder (a path that ends in / or
+            has no ending) for Parquet files of `SHARD_ROWS` images each.
         features: str. One of `FEATURES`.
         data_dir, download, value_range: as for `sit_keras.data.load_source`.
 
@@ -57,7 +53,7 @@ def embed(
             index of another encoder.
         MissingPackage: if the format needs a package that is not installed.
     """
-    output = check_suffix(output)
+    in_folder, output = is_folder(output), check_place(output)
     check_value_range(value_range)
     listed = list_images(source, data_dir, download, value_range)
     embedder = Embedder(encoder, features)
@@ -71,157 +67,74 @@ def embed(
         "value_range": value_range and list(value_range),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    contents, errors = contents_of(listed)
-    known = _vectors_of(output, about)
-    with _Parts(output, about) as parts:
-        kept = len(parts.vectors)
-        known |= parts.vectors
-        wanted, rows = np.unique(contents, return_index=True)
-        rows = np.sort(rows[(wanted != "")])  # in the order of the images
-        new = [row for row in rows.tolist() if contents[row] not in known]
-        if kept:
-            print(f"Goes on: {kept:,} images were embedded before the interruption.")
-        done = 0
-        with Progress("embeddings", len(new)) as progress:
-            for vectors in embedder(listed.images.take(np.array(new, int))):
-                for vector in _rows(vectors):
-                    content = contents[new[done]]
-                    known[content] = parts.vectors[content] = vector
-                    done += 1
-                parts.save()
-                progress.advance(len(vectors.errors))
-        index = _index(listed.paths, contents, errors, known, about)
-        seconds = time.monotonic() - begin
-        if index.ok.any():
-            write_index(index, output)
-        parts.remove()
+    begin, computed = time.monotonic(), 0
+    with IndexShards(output, in_folder) as shards:
+        is_begun = shards.is_begun
+        known = _known(shards, about, output)
+        if is_begun:
+            print(f"Goes on: {len(known):,} images were embedded before the interruption.")
+        with Progress("embeddings", len(listed.paths)) as progress:
+            for first in range(0, len(listed.paths), SHARD_ROWS):
+                rows = np.arange(first, min(first + SHARD_ROWS, len(listed.paths)))
+                part = Listed(listed.paths[first : first + len(rows)], listed.images.take(rows))
+                contents, errors = contents_of(part)
+                new = _new_rows(contents, known)
+                progress.skip(len(rows) - len(new))
+                done = 0
+                for vectors in embedder(part.images.take(new)) if len(new) else ():
+                    for vector in zip(*vectors, strict=True):
+                        known[contents[new[done]]] = vector
+                        done += 1
+                    progress.advance(len(vectors.errors))
+                index = _index(part.paths, contents, errors, known, embedder.width, about)
+                shards.add(index, is_known=not len(new))
+                computed += len(new)
+        index = shards.finish()
     if not index.ok.any():
         raise ValueError(
             f"No image of {printable(source)} is left. {named_errors(index, 'images')}"
         )
-    _tell(index, len(new), seconds, output)
+    _tell(index, computed, time.monotonic() - begin, output)
     return index
 
 
 Vector = tuple[np.ndarray, np.ndarray, str]  # embedding, signature, error
 
 
-def _rows(vectors: Vectors) -> typing.Iterator[Vector]:
-    return zip(vectors.embeddings, vectors.signatures, vectors.errors.tolist(), strict=True)
-
-
-def _vectors_of(output: pathlib.Path, about: dict) -> dict[str, Vector]:
-    """Returns what an earlier index holds, by the content of the images."""
-    if not output.exists():
-        return {}
-    index = read_index(output)
-    differing = [key for key in _SETTINGS if index.about[key] != about[key]]
-    if differing:
-        names = {"space": f"of another encoder ({index.about['encoder']})"}
-        what = [names.get(key, f"of {key}={index.about[key]}") for key in differing]
-        raise ValueError(
-            f"{printable(str(output))} holds an index {', '.join(what)}: give another --output, or "
-            "remove that file."
-        )
-    return {
-        str(index.contents[row]): (index.embeddings[row], index.signatures[row], "")
-        for row in index.distinct().tolist()
-    }
-
-
-class _Parts:
-    """The folder beside an index in which finished batches are kept until all are there.
-
-    Args:
-        output: the file of the index.
-        about: what the index will say of itself.
-
-    Attributes:
-        vectors: by content, what is kept.
-    """
-
-    def __init__(self, output: pathlib.Path, about: dict):
-        self.folder = output.with_name(f"{output.name}.unfinished")
-        self._about = {key: about[key] for key in _SETTINGS}
-        self.vectors: dict[str, Vector] = {}
-
-    def __enter__(self):
-        make_own_folder(self.folder)
-        self._lock = filelock.FileLock(self.folder / ".lock", blocking=False)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout as error:
+def _known(shards: IndexShards, about: dict, output: pathlib.Path) -> dict[str, Vector]:
+    """Returns what was embedded before, by the content of the images."""
+    known = {}
+    for index in shards.earlier():
+        differing = [key for key in _SETTINGS if index.about[key] != about[key]]
+        if differing:
+            names = {"space": f"of another encoder ({index.about['encoder']})"}
+            what = [names.get(key, f"of {key}={index.about[key]}") for key in differing]
             raise ValueError(
-                f"Another process is writing {self.folder}: wait for it, or give another --output."
-            ) from error
-        try:
-            remove_unfinished(self.folder)
-            self._read()
-        except BaseException:
-            self._lock.release()
-            raise
-        return self
-
-    def __exit__(self, *exception):
-        try:
-            if self.folder.exists():
-                self.save(at_once=True)
-        finally:
-            self._lock.release()
-        with contextlib.suppress(OSError):  # which is left over after `remove`
-            if not self.vectors:
-                shutil.rmtree(self.folder)
-
-    def _read(self):
-        path = self.folder / _ABOUT
-        if path.exists() and read_json(path, "what is embedded here") != self._about:
-            raise ValueError(
-                f"{self.folder} holds unfinished embeddings of other settings: give the same "
-                "--encoder, --features and --value_range again, or remove that folder."
+                f"{printable(str(output))} holds an index {', '.join(what)}, or the beginning of "
+                "one: give another --output, or remove it."
             )
-        write_json(path, self._about)
-        self._parts = sorted(self.folder.glob("part-*.npz"))
-        for part in self._parts:
-            with np.load(part, allow_pickle=False) as file:
-                columns = (file[name] for name in ("embeddings", "signatures", "errors"))
-                rows = zip(*columns, strict=True)
-                self.vectors.update(zip(file["contents"].tolist(), rows, strict=True))
-        self._saved, self._time = len(self.vectors), time.monotonic()
-
-    def save(self, at_once: bool = False):
-        """Writes what is new, unless that was done a short time ago."""
-        if not at_once and time.monotonic() - self._time < SAVE_SECONDS:
-            return
-        new = list(self.vectors.items())[self._saved :]
-        if not new:
-            return
-        contents, rows = zip(*new, strict=True)
-        embeddings, signatures, errors = (np.array(column) for column in zip(*rows, strict=True))
-        path = self.folder / f"part-{len(self._parts):06}.npz"
-        with written_whole(path) as aside, open(aside, "wb") as file:
-            np.savez(file, contents=np.array(contents), embeddings=embeddings,
-                     signatures=signatures, errors=errors)  # fmt: skip
-        self._parts.append(path)
-        self._saved, self._time = len(self.vectors), time.monotonic()
-
-    def remove(self):
-        """Forgets all of it, once the index is there."""
-        self.vectors, self._saved = {}, 0
+        for row in index.distinct().tolist():
+            known[str(index.contents[row])] = index.embeddings[row], index.signatures[row], ""
+    return known
 
 
-def _index(paths, contents, errors, known: dict[str, Vector], about) -> Index:
-    """Returns the index of all images, by what is known of their contents."""
-    width = next((len(embedding) for embedding, _, _ in known.values()), 0)
-    size = next((len(signature) for _, signature, _ in known.values()), 0)
-    nothing = (np.zeros(width, np.float32), np.zeros(size, np.uint8))
+def _new_rows(contents: np.ndarray, known: typing.Container[str]) -> np.ndarray:
+    """Returns the first row of each content that is not known, in their order."""
+    wanted, rows = np.unique(contents, return_index=True)
+    rows = np.sort(rows[wanted != ""])
+    return np.array([row for row in rows.tolist() if contents[row] not in known], int)
+
+
+def _index(paths, contents, errors, known: dict[str, Vector], width: int, about) -> Index:
+    """Returns the index of some images, by what is known of their contents."""
+    nothing = np.zeros(width, np.float32), np.zeros(SIGNATURE_SIDE**2, np.uint8)
     rows = [
         known[content] if content else (*nothing, error)
         for content, error in zip(contents.tolist(), errors.tolist(), strict=True)
     ]
     embeddings, signatures, reasons = zip(*rows, strict=True)
-    reasons = np.array([str(reason) for reason in reasons])
     texts = np.array(paths), np.array([str(content) for content in contents])
+    reasons = np.array([str(reason) for reason in reasons])
     return Index(*texts, np.stack(embeddings), np.stack(signatures), reasons, about)
 
 

@@ -85,6 +85,11 @@ class Embedder:
         text = json.dumps([shape, to_dict(self.network.preprocessing)], sort_keys=True)
         return fingerprint([*self.network.get_weights(), np.frombuffer(text.encode(), np.uint8)])
 
+    @property
+    def width(self) -> int:
+        """The number of features of an embedding, E."""
+        return self.network.hidden_dim * (2 if self.features == "tokens" else 1)
+
     def __call__(self, images: ImageSet) -> typing.Iterator[Vectors]:
         done = 0
         while done < len(images):
@@ -110,11 +115,10 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        errors = [_reason(path, images.value_range) for path in images.items.tolist()]
+        errors = [unreadable(path, images.value_range) for path in images.items.tolist()]
         errors = np.array(errors, object)
         good = np.flatnonzero(errors == "")
-        width = self.network.hidden_dim * (2 if self.features == "tokens" else 1)
-        embeddings = np.zeros((len(images), width), np.float32)
+        embeddings = np.zeros((len(images), self.width), np.float32)
         signatures = np.zeros((len(images), SIGNATURE_SIDE**2), np.uint8)
         if len(good):
             (batch,) = eval_batches(images.take(good), self._frozen.preprocessing, BATCH)
@@ -128,7 +132,12 @@ def _until_broken(batches: tf.data.Dataset) -> typing.Iterator[tf.Tensor]:
         yield from batches
 
 
-def _reason(path: str, value_range) -> str:
+def unreadable(path: str, value_range: tuple[float, float] | None = None) -> str:
+    """Returns why an image file cannot be read, without its path; empty if it can.
+
+    Args:
+        path, value_range: as for `sit_keras.data.reading.read_image`.
+    """
     try:
         read_image(path, value_range=value_range)
     except OSError as error:

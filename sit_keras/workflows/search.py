@@ -9,7 +9,7 @@ import typing
 import numpy as np
 
 from sit_keras.data.finding import printable
-from sit_keras.evaluation.index import SIGNATURE_SIDE, SUFFIXES, Index, read_index
+from sit_keras.evaluation.index import SIGNATURE_SIDE, Index, is_index, read_index
 from sit_keras.evaluation.similarity import MIN_CENTRED, directions, mean_of, nearest
 from sit_keras.models.preset_names import is_name
 from sit_keras.workflows.embedding import Embedder
@@ -37,7 +37,7 @@ def search(
     near 1. Every image is compared.
 
     Args:
-        index: a file of `embed`.
+        index: what `embed` has written.
         query: image files and folders of them, or one other index of the same encoder.
         k: int.
         output: a page of thumbnails (.html) or a table (.csv), or None.
@@ -116,7 +116,7 @@ def _section(answers: list[dict], pixels, rows, shown: Pixels) -> Row:
 
 def _queries(index: Index, query, encoder) -> Index:
     """Returns the queries that can be read, as an index."""
-    if len(query) == 1 and os.fspath(query[0]).endswith(SUFFIXES):
+    if len(query) == 1 and is_index(query[0]):
         asked = read_index(query[0])
         index.require_same_space(asked.about, printable(os.fspath(query[0])))
     else:
@@ -131,7 +131,7 @@ def _queries(index: Index, query, encoder) -> Index:
 
 def _embedded(index: Index, query, encoder) -> Index:
     """Returns the embeddings of picture files, by the encoder of the index."""
-    if any(os.fspath(each).endswith(SUFFIXES) for each in query):
+    if any(map(is_index, query)):
         raise ValueError("Queries are pictures, or one index alone.")
     value_range = index.about["value_range"]
     listed = list_pictures(query, value_range and tuple(value_range))

@@ -7,7 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from sit_keras.evaluation.index import SIGNATURE_SIDE, Index, read_index, write_index
+from sit_keras.evaluation.index import (
+    CONTENTS,
+    SIGNATURE_SIDE,
+    Index,
+    is_folder,
+    is_index,
+    read_index,
+    write_index,
+)
 
 ABOUT = {
     "format": 1, "encoder": "sit_digits", "space": "12ab", "features": "tokens", "source": "photos",
@@ -100,7 +108,9 @@ def test_an_index_that_cannot_be_used_is_refused(change, sentence, tmp_path):
 
 
 def test_a_name_without_a_known_ending_or_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="one of .npz, .csv, .parquet; received .*index.txt"):
+    with pytest.raises(
+        ValueError, match="one of .npz, .csv, .parquet, or .*; received .*index.txt"
+    ):
         write_index(an_index(), tmp_path / "index.txt")
     with pytest.raises(ValueError, match="No index .*none.npz"):
         read_index(tmp_path / "none.npz")
@@ -112,3 +122,54 @@ def test_embeddings_of_other_encoders_or_features_are_not_compared():
     for change, what in (({"space": "0"}, "encoder"), ({"features": "patch_tokens"}, "features")):
         with pytest.raises(ValueError, match=f"x has embeddings of another {what}"):
             index.require_same_space({**ABOUT, **change}, "x")
+
+
+def shards_of(index, folder):
+    """Writes an index as a folder of two shards, and returns what its contents say."""
+    pytest.importorskip("pyarrow")
+    names = ["shard-00000-ab.parquet", "shard-00001-cd.parquet"]
+    folder.mkdir()
+    for name, rows in zip(names, ([0], [1, 2, 3]), strict=True):
+        write_index(index.take(np.array(rows)), folder / name)
+    return {"about": index.about, "shards": names}
+
+
+def test_a_folder_of_shards_is_read_in_their_order_and_other_files_of_it_are_not(tmp_path):
+    written, folder = an_index(["a.png", "b.png", "c.png", "d.png"]), tmp_path / "archive"
+    contents = shards_of(written, folder)
+    write_index(written, folder / "shard-00002-ef.parquet")  # of an earlier index
+    (folder / CONTENTS).write_text(json.dumps({**contents, "about": {**ABOUT, "source": "new"}}))
+    read = read_index(folder)
+    assert read.about == {**ABOUT, "source": "new"}
+    for name in columns(written):
+        assert getattr(read, name).tolist() == getattr(written, name).tolist(), name
+    assert is_index(folder) and not is_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (None, "it has no index.json. sit-keras embed was interrupted there: give it again"),
+        ({"shards": []}, "should name the shards of an index"),
+        ({"shards": 3}, "should name the shards of an index"),
+        ({"shards": ["../shard-0.parquet"]}, "should name the shards of an index"),
+        ({"about": "photos"}, "should name the shards of an index"),
+        ({"shards": ["shard-00009-ab.parquet"]}, "No index .*shard-00009-ab.parquet"),
+        ({"about": {**ABOUT, "space": "0"}}, "shard-00000-ab.parquet has embeddings of another"),
+    ],
+    ids=["unfinished", "no shard", "a number", "elsewhere", "a text", "missing", "other encoder"],
+)
+def test_a_folder_that_cannot_be_used_is_refused(change, sentence, tmp_path):
+    folder = tmp_path / "archive"
+    contents = shards_of(an_index(["a", "b", "c", "d"]), folder)
+    if change is not None:
+        (folder / CONTENTS).write_text(json.dumps({**contents, **change}))
+    with pytest.raises(ValueError, match=sentence):
+        read_index(folder)
+
+
+def test_a_path_is_a_folder_by_its_end_or_by_what_is_there(tmp_path):
+    (tmp_path / "there.npz").mkdir()
+    assert is_folder("archive/") and is_folder("archive") and is_folder("archive.v2/")
+    assert is_folder(tmp_path / "there.npz")
+    assert not is_folder("archive.npz") and not is_folder("archive.v2")

@@ -1,6 +1,7 @@
 """An index of images: one row for each file, nothing computed twice, nothing lost when stopped."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from sit_keras.evaluation.features import FrozenFeatures, select_features
 from sit_keras.evaluation.index import read_index
 from sit_keras.workflows import embed as workflow
 from sit_keras.workflows import embedding
+from sit_keras.workflows.index_shards import IndexShards
 
 ENCODER = "sit_digits"
 pytestmark = pytest.mark.usefixtures("one_embedder")
@@ -77,68 +79,177 @@ def test_the_features_are_those_that_are_asked_for(tmp_path):
     assert read_index(tmp_path / "i.csv").embeddings.tolist() == index.embeddings.tolist()
 
 
-def test_an_interrupted_command_goes_on_with_equal_vectors(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(embedding, "BATCH", 4)
-    paths = write_photos(tmp_path / "photos", 14)
-    paths[1].write_bytes(paths[2].read_bytes()[:700])  # one that cannot be read
-    whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
-    shown = []
+class StoppedInTheThirdShard(workflow.Progress):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.shown = []
 
-    class Stopping(workflow.Progress):
-        def advance(self, count):
-            shown.append(count)
-            if len(shown) == 2:
-                raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(workflow, "Progress", Stopping)
-        embed(tmp_path / "photos", tmp_path / "i.npz")
-    assert not (tmp_path / "i.npz").exists() and shown == [4, 4]
-    capsys.readouterr()
-    index = embed(tmp_path / "photos", tmp_path / "i.npz")
-    assert "Goes on: 8 images were embedded before" in capsys.readouterr().out
-    assert np.array_equal(index.embeddings, whole.embeddings)
-    assert index.errors.tolist() == whole.errors.tolist() and not index.ok[1]
-    assert not (tmp_path / "i.npz.unfinished").exists()
-
-
-def test_unfinished_embeddings_of_another_encoder_are_not_mixed_in(tmp_path, monkeypatch):
-    write_photos(tmp_path / "photos", 3)
-
-    class Stopping(workflow.Progress):
-        def advance(self, count):
+    def advance(self, count):
+        self.shown.append(count)
+        if len(self.shown) == 3:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(workflow, "Progress", Stopping)
-        embed(tmp_path / "photos", tmp_path / "i.npz")
-    with pytest.raises(ValueError, match="i.npz.unfinished holds unfinished embeddings of other"):
-        embed(tmp_path / "photos", tmp_path / "i.npz", features="patch_tokens")
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Embeds in shards of four images up to the third one."""
+    monkeypatch.setattr(workflow, "SHARD_ROWS", 4)
+
+    def call(*arguments):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(workflow, "Progress", StoppedInTheThirdShard)
+            embed(*arguments)
+
+    return call
+
+
+@pytest.fixture(params=["i.npz", "archive/"])
+def output(request, tmp_path):
+    if request.param.startswith("archive"):
+        pytest.importorskip("pyarrow")
+    return f"{tmp_path}/{request.param}"
+
+
+def columns(index):
+    return [index.paths.tolist(), index.contents.tolist(), index.errors.tolist(),
+            index.embeddings.tolist(), index.signatures.tolist()]  # fmt: skip
+
+
+def test_an_interrupted_command_goes_on_with_equal_vectors(output, tmp_path, interrupt, capsys):
+    paths = write_photos(tmp_path / "photos", 14)
+    paths[1].write_bytes(paths[2].read_bytes()[:700])  # one that cannot be read
+    paths[9].write_bytes(paths[3].read_bytes())  # a copy of an image of an earlier shard
+    whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
+    interrupt(tmp_path / "photos", output)
+    with pytest.raises(ValueError, match="No index"):
+        read_index(output)
+    capsys.readouterr()
+    index = embed(tmp_path / "photos", output)
+    assert "Goes on: 7 images were embedded before" in capsys.readouterr().out
+    assert columns(index) == columns(whole) == columns(read_index(output))
+    assert index.errors[1] and not index.ok[1] and (index.embeddings[1] == 0).all()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"photos", "whole.npz", os.path.basename(output.rstrip("/"))}
+
+
+def test_an_archive_is_a_folder_of_parquet_files_that_are_there_when_they_are_whole(
+    tmp_path, interrupt
+):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_photos(tmp_path / "photos", 10)
+    archive = tmp_path / "archive"
+    interrupt(tmp_path / "photos", archive)
+    begun = sorted(archive.glob("*.parquet"))
+    assert [parquet.read_table(path).num_rows for path in begun] == [4, 4]
+    with pytest.raises(ValueError, match="has no index.json. sit-keras embed was interrupted"):
+        read_index(archive)
+    times = [path.stat().st_mtime_ns for path in begun]
+    index = embed(tmp_path / "photos", archive)
+    shards = sorted(archive.glob("*.parquet"))
+    assert shards[:2] == begun and [path.stat().st_mtime_ns for path in begun] == times
+    rows = [row for path in shards for row in parquet.read_table(path).to_pylist()]
+    assert [row["path"] for row in rows] == index.paths.tolist()
+    assert [row["embedding"] for row in rows] == index.embeddings.tolist()
+    assert set(rows[0]) == {"path", "content", "embedding", "signature", "ok", "error"}
+
+
+def test_a_shard_that_was_damaged_is_written_again(tmp_path, interrupt, computed, capsys):
+    pytest.importorskip("pyarrow")
+    write_photos(tmp_path / "photos", 10)
+    archive = tmp_path / "archive"
+    interrupt(tmp_path / "photos", archive)
+    first = min(archive.glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:500])
+    computed.clear()
+    index = embed(tmp_path / "photos", archive)
+    assert computed == [4, 2] and len(read_index(archive)) == 10
+    assert "A shard is written again: " in capsys.readouterr().out
+    whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
+    assert columns(index) == columns(whole)
+
+
+def test_an_archive_is_brought_up_to_date_and_keeps_only_its_own_shards(
+    tmp_path, monkeypatch, computed
+):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(workflow, "SHARD_ROWS", 4)
+    paths = write_photos(tmp_path / "photos", 10)
+    archive = tmp_path / "archive"
+    embed(tmp_path / "photos", archive)
+    paths[0].unlink()
+    write_photos(tmp_path / "photos" / "more", 1, seed=9)
+    computed.clear()
+    after = embed(tmp_path / "photos", archive)
+    assert computed == [1]
+    assert len(list(archive.glob("*.parquet"))) == 3
+    assert columns(after) == columns(read_index(archive))
+    names = sorted(path.relative_to(tmp_path / "photos") for path in map(pathlib.Path, after.paths))
+    assert [str(name) for name in names] == [*(f"{i:02}.png" for i in range(1, 10)), "more/00.png"]
+
+
+def test_an_archive_stays_when_none_of_its_images_can_be_read_any_more(tmp_path):
+    pytest.importorskip("pyarrow")
+    paths = write_photos(tmp_path / "photos", 2)
+    before = embed(tmp_path / "photos", tmp_path / "archive")
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="No image of .* is left"):
+        embed(tmp_path / "photos", tmp_path / "archive")
+    assert columns(read_index(tmp_path / "archive")) == columns(before)
+
+
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_a_second_process_is_kept_out(in_folder, tmp_path):
+    output = tmp_path / ("archive" if in_folder else "i.npz")
+    with IndexShards(output, in_folder), pytest.raises(ValueError, match="Another process is writ"):
+        with IndexShards(output, in_folder):
+            pass
+    assert list(tmp_path.iterdir()) == []  # nothing was embedded
+
+
+def test_a_folder_of_other_files_is_not_taken_for_an_archive(tmp_path):
+    pytest.importorskip("pyarrow")
+    write_photos(tmp_path / "photos", 2)
+    with pytest.raises(ValueError, match="photos holds no index but other files, such as 00.png"):
+        embed(tmp_path / "photos", tmp_path / "photos")
+    (tmp_path / "name").write_text("mine")
+    with pytest.raises(ValueError, match="name is a file: give another --output"):
+        embed(tmp_path / "photos", tmp_path / "name")
+    assert (tmp_path / "name").read_text() == "mine"
+    assert len(list((tmp_path / "photos").iterdir())) == 2
+
+
+def test_unfinished_embeddings_of_another_encoder_are_not_mixed_in(output, tmp_path, interrupt):
+    write_photos(tmp_path / "photos", 10)
+    interrupt(tmp_path / "photos", output)
+    with pytest.raises(ValueError, match="index of features=tokens, or the beginning of one: give"):
+        embed(tmp_path / "photos", output, features="patch_tokens")
 
 
 KILLED = """
 import sys, time
-from sit_keras.workflows import embed as workflow, embedding
-embedding.BATCH, workflow.SAVE_SECONDS = 4, 0.0
-counts = []
+from sit_keras.workflows import embed as workflow
+workflow.SHARD_ROWS = 4
 class Sleeping(workflow.Progress):
+    count = 0
     def advance(self, count):
-        counts.append(count)
-        time.sleep(600 if len(counts) == 2 else 0)
+        self.count += 1
+        time.sleep(600 if self.count == 3 else 0)
 workflow.Progress = Sleeping
 workflow.embed(sys.argv[1], "sit_digits", sys.argv[2])
 """
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_with_equal_vectors(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(embedding, "BATCH", 4)
+@pytest.mark.parametrize("name", ["i.npz", "archive/"])
+def test_a_killed_command_goes_on_with_equal_vectors(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(workflow, "SHARD_ROWS", 4)
     write_photos(tmp_path / "photos", 14)
-    output = tmp_path / "i.npz"
+    output = f"{tmp_path}/{name}"
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "photos"), str(output)], cwd=ROOT
+        [sys.executable, "-c", KILLED, str(tmp_path / "photos"), output], cwd=ROOT
     )
-    while not (tmp_path / "i.npz.unfinished" / "part-000001.npz").exists():
+    while len(list(tmp_path.glob("*/shard-*"))) < 2:
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
@@ -146,7 +257,7 @@ def test_a_killed_command_goes_on_with_equal_vectors(tmp_path, monkeypatch, caps
     index = embed(tmp_path / "photos", output)
     assert "Goes on: 8 images" in capsys.readouterr().out
     whole = embed(tmp_path / "photos", tmp_path / "whole.npz")
-    assert np.array_equal(index.embeddings, whole.embeddings)
+    assert columns(index) == columns(whole)
 
 
 def test_an_index_is_brought_up_to_date(tmp_path, computed):
@@ -167,7 +278,7 @@ def test_an_index_of_another_encoder_is_not_overwritten(tmp_path):
     embed(tmp_path / "photos", tmp_path / "i.npz")
     backbone = sit_keras.SiTBackbone((16, 16, 3), 4, 24, 1, 2, 32)
     backbone.save_to_preset(tmp_path / "encoder")
-    with pytest.raises(ValueError, match="holds an index of another encoder .sit_digits.: give"):
+    with pytest.raises(ValueError, match="holds an index of another encoder .sit_digits., or the"):
         sit_keras.embed(str(tmp_path / "photos"), tmp_path / "encoder", tmp_path / "i.npz")
 
 
@@ -196,7 +307,7 @@ def test_a_data_set_is_embedded_with_both_of_its_splits(tmp_path):
     [
         (("nowhere", ENCODER, "i.npz"), "No folder nowhere, and no data set of that name"),
         (("digits", "digits", "i.npz"), "digits is a preset without weights"),
-        (("digits", ENCODER, "i.txt"), "follows from its ending, one of .npz, .csv, .parquet"),
+        (("digits", ENCODER, "i.txt"), "follows from its ending, one of .npz, .csv, .parquet, or"),
         (("digits", "nowhere", "i.npz"), "No encoder at nowhere"),
         (("folder:", ENCODER, "i.npz"), "The name of the folder is empty"),
     ],

@@ -3,11 +3,14 @@
 import csv
 import re
 
+import numpy as np
 import pytest
 from index_case import altered, write_photos
 
 import sit_keras
 from sit_keras.cli.main import call
+from sit_keras.evaluation.index import read_index
+from sit_keras.workflows.index_shards import IndexShards
 
 ENCODER = "sit_digits"
 pytestmark = pytest.mark.usefixtures("one_embedder")
@@ -59,6 +62,25 @@ def test_one_index_can_ask_another(made, tmp_path):
     folder, paths = made
     found = sit_keras.search(folder / "i.npz", [folder / "i.npz"], k=1)
     assert [each["path"] for each in found] == [str(path) for path in paths]
+
+
+def test_a_folder_of_shards_is_searched_like_a_file(made, tmp_path):
+    pytest.importorskip("pyarrow")
+    folder, paths = made
+    index = read_index(folder / "i.npz")
+    with IndexShards(tmp_path / "archive", in_folder=True) as shards:
+        for rows in np.split(np.arange(12), [5, 10]):
+            shards.add(index.take(rows), is_known=False)
+        shards.finish()
+    for query in ([paths[3], paths[7]], [folder / "i.npz"]):
+        expected = sit_keras.search(folder / "i.npz", query, k=3)
+        assert sit_keras.search(tmp_path / "archive", query, k=3) == expected
+    assert sit_keras.search(folder / "i.npz", [tmp_path / "archive"], k=3) == expected
+    expected, found = (
+        sit_keras.duplicates(each, against=folder / "i.npz", threshold=0.5)
+        for each in (folder / "i.npz", tmp_path / "archive")
+    )
+    assert found.pairs == expected.pairs and len(found.pairs) >= 12
 
 
 def test_an_index_of_another_encoder_is_refused(made, tmp_path):
@@ -134,7 +156,7 @@ def test_impossible_questions_are_refused(query, settings, sentence, made):
 
 
 def test_the_command_needs_an_index_and_a_query(made):
-    with pytest.raises(ValueError, match="INDEX is missing: A file of sit-keras embed"):
+    with pytest.raises(ValueError, match="INDEX is missing: A file or folder of sit-keras"):
         call("search", [])
     with pytest.raises(ValueError, match="QUERY is missing"):
         call("search", ["i.npz"])
