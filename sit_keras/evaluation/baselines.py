@@ -73,7 +73,7 @@ def compare_with_baselines(
 
     banks, queries_of = by_kind(train), by_kind(test)
     num_classes = len(train.class_names)
-    predicted = {"linear": {}, "knn": {}}
+    predicted: dict[str, dict] = {"linear": {}, "knn": {}}
     for kind in KINDS:
         both = probe(banks[kind], labels, queries_of[kind], num_classes, seed)
         predicted["linear"][kind], predicted["knn"][kind] = both

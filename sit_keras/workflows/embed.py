@@ -220,9 +220,14 @@ def _index(paths, contents, errors, known: dict[str, Vector], about) -> Index:
         for content, error in zip(contents.tolist(), errors.tolist(), strict=True)
     ]
     embeddings, signatures, reasons = zip(*rows, strict=True)
-    reasons = np.array([str(reason) for reason in reasons])
-    texts = np.array(paths), np.array([str(content) for content in contents])
-    return Index(*texts, np.stack(embeddings), np.stack(signatures), reasons, about)
+    return Index(
+        np.array(paths),
+        np.array([str(content) for content in contents]),
+        np.stack(embeddings),
+        np.stack(signatures),
+        np.array([str(reason) for reason in reasons]),
+        about,
+    )
 
 
 def _tell(index: Index, computed: int, seconds: float, output: pathlib.Path) -> None:

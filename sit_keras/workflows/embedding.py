@@ -110,8 +110,8 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        errors = [_reason(path, images.value_range) for path in images.items.tolist()]
-        errors = np.array(errors, object)
+        reasons = [_reason(path, images.value_range) for path in images.items.tolist()]
+        errors = np.array(reasons, object)
         good = np.flatnonzero(errors == "")
         width = self.network.hidden_dim * (2 if self.features == "tokens" else 1)
         embeddings = np.zeros((len(images), width), np.float32)
