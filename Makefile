@@ -1,4 +1,4 @@
-.PHONY: train tables docs constraints test test-fast test-slow test-endurance lint format
+.PHONY: train tables docs constraints test test-fast test-slow test-endurance lint types format
 
 train:  ## pre-train on the embedded digits
 	python train.py
@@ -42,6 +42,9 @@ test-endurance:  ## repeated kills, long runs, thousands of requests, real image
 lint:
 	ruff check .
 	ruff format --check .
+
+types:  ## the type hints, by mypy
+	mypy
 
 format:
 	ruff check --fix .

@@ -131,11 +131,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sit_keras' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sit_keras.{_HOMES[name]}"), name)
+if not typing.TYPE_CHECKING:  # a type checker would take it that every name exists
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module 'sit_keras' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"sit_keras.{_HOMES[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])

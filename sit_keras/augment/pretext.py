@@ -5,6 +5,7 @@ Shapes: B images, V = 2 views, M = B * V views in a row, S side, H W C image.
 
 import dataclasses
 import itertools
+import typing
 
 from keras import ops
 
@@ -78,7 +79,13 @@ class TwoViews:
             "take the patch size.",
         )
 
-    def __call__(self, images, step, first=0, each=lambda stage: stage) -> dict:
+    def __call__(
+        self,
+        images: typing.Any,
+        step: typing.Any,
+        first: typing.Any = 0,
+        each: typing.Callable = lambda stage: stage,
+    ) -> dict[str, typing.Any]:
         """Returns the views of a batch.
 
         Args:
@@ -123,7 +130,7 @@ class TwoViews:
             **turned,
         }
 
-    def crop(self, images, step, positions):
+    def crop(self, images: typing.Any, step: typing.Any, positions: typing.Any) -> typing.Any:
         """Cuts random boxes out of images, mirrors some, and resizes them.
 
         Args:
@@ -138,7 +145,9 @@ class TwoViews:
         pixels = operations.unit_pixels(images, self.preprocessing.value_range)
         return random_crops(pixels, uniforms, self.views, self.image_size)
 
-    def draw_crops(self, height, width, step, position):
+    def draw_crops(
+        self, height: typing.Any, width: typing.Any, step: typing.Any, position: typing.Any
+    ) -> tuple[typing.Any, typing.Any]:
         """Draws the boxes that `crop` cuts out of an image at this position.
 
         For images of mixed sizes, which are cropped one by one before they can be a batch.
@@ -153,7 +162,9 @@ class TwoViews:
         uniforms = self._crop_uniforms(step, ops.reshape(ops.cast(position, "int32"), (1,)))[0]
         return draw_crops(uniforms, height, width, self.views)
 
-    def color(self, crops, step, positions):
+    def color(
+        self, crops: typing.Any, step: typing.Any, positions: typing.Any
+    ) -> tuple[typing.Any, typing.Any]:
         """Changes the colours of crops, normalises them, and draws how far they will be turned.
 
         Args:
@@ -174,7 +185,7 @@ class TwoViews:
         x = operations.normalize(x, self.preprocessing.mean, self.preprocessing.std)
         return x, sampling.quarter_turns(uniforms[:, 0])
 
-    def corrupt(self, clean, step, positions):
+    def corrupt(self, clean: typing.Any, step: typing.Any, positions: typing.Any) -> typing.Any:
         """Corrupts views in the paper's order: grey, blur, (colour,) drop, replace.
 
         Args:
@@ -201,12 +212,13 @@ class TwoViews:
                 x, block, factors, order, self.preprocessing.mean, self.preprocessing.std
             )
         if config.drop > 0:
-            blocks = sampling.small_blocks(drawn["drop"], size, config.drop, config.align)
-            x = operations.fill_blocks(x, *blocks, self._noise(x, step, positions))
+            blocks, active = sampling.small_blocks(drawn["drop"], size, config.drop, config.align)
+            x = operations.fill_blocks(x, blocks, active, self._noise(x, step, positions))
         if config.replace > 0:
             donors = sampling.donors(ops.reshape(drawn["donor"], (-1, NUM_VIEWS)), NUM_VIEWS)
-            blocks = sampling.small_blocks(drawn["replace"], size, config.replace, config.align)
-            x = operations.fill_blocks(x, *blocks, ops.take(x, donors, axis=0))
+            part = drawn["replace"]
+            blocks, active = sampling.small_blocks(part, size, config.replace, config.align)
+            x = operations.fill_blocks(x, blocks, active, ops.take(x, donors, axis=0))
         return x
 
     def _recolor(self, x, uniforms, step, positions):

@@ -9,13 +9,11 @@ from sit_keras.cli.startup import start_tensorflow
 
 def run(options: Options) -> None:
     planned = is_planned(options)
-    config = None if planned else resolve(options)
+    resolved = None if planned else resolve(options)
     start_tensorflow()
     from sit_keras.workflows.doctor import report
 
-    if planned:
-        config = draft_settings(options).config
-
+    config = resolved or draft_settings(options).config
     report(
         config=config,
         run_dir=run_folder(options, config),

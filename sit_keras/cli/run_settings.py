@@ -102,7 +102,9 @@ def define_settings(flags: Flags) -> None:
     )
     define_data(flags)
     flags.group("Settings that differ from the preset (the defaults shown are those of paper)")
-    usual = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    usual: dict[str, typing.Any] = {
+        field.name: field.default for field in dataclasses.fields(RunConfig)
+    }
     others = dataclasses.asdict(usual["model"]) | dataclasses.asdict(usual["preprocessing"])
 
     def default(name):

@@ -43,7 +43,9 @@ def start_tensorflow() -> None:
 @contextlib.contextmanager
 def _hidden(modules: typing.Sequence[str]) -> typing.Iterator[None]:
     """Makes modules that are not imported yet look as if they were not installed."""
-    hidden = dict.fromkeys(name for name in modules if name not in sys.modules)
+    hidden: dict[str, typing.Any] = dict.fromkeys(
+        name for name in modules if name not in sys.modules
+    )
     sys.modules.update(hidden)
     try:
         yield

@@ -90,17 +90,15 @@ def run(options: Options) -> None:
         return
     execution = Execution(**{name: getattr(options, name) for name in EXECUTION})
     refuse_flags(options, execution)
-    planned = is_planned(options)
-    config = None if planned else resolve(options)
+    settings = None if is_planned(options) else resolve(options)
     start_tensorflow()
     from sit_keras.serving.export import export
     from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
     from sit_keras.workflows import messages
     from sit_keras.workflows.pretrain import pretrain
 
-    if planned:
-        config = planned_settings(options, execution)
-    elif options.dry_run:
+    config = settings or planned_settings(options, execution)
+    if settings and options.dry_run:
         resolved = messages.describe(config, options.data_dir, options.download)
         print(json.dumps({**to_dict(config), "resolved": resolved}, indent=2))
     if options.dry_run:

@@ -25,7 +25,8 @@ def normalize_fields(config: typing.Any) -> None:
     Raises:
         ValueError: for a value of another type, in one sentence with the field's name.
     """
-    for name, hint in _hints(type(config)).items():
+    kind: typing.Any = type(config)
+    for name, hint in _hints(kind).items():
         object.__setattr__(config, name, _normalized(name, hint, getattr(config, name)))
 
 

@@ -49,7 +49,7 @@ class Photos(typing.NamedTuple):
         on_gpu: bool. Whether there is a GPU to train with.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # a method of tuples, which is not needed here
     labelled: int
     side: int
     has_test: bool

@@ -28,7 +28,7 @@ _SHALLOW_NETWORK = NetworkConfig(
     drop_path_rate=0.0,
     projection_dim=128,
 )
-_AUTO = {**_NATIVE, "learning_rate": 2e-3, "rate_scaling": "sqrt"}
+_AUTO: dict[str, typing.Any] = {**_NATIVE, "learning_rate": 2e-3, "rate_scaling": "sqrt"}
 
 # Each preset: the network, and whatever of a run differs from the paper's settings with it.
 _PRESETS: dict[str, tuple[NetworkConfig, dict[str, typing.Any]]] = {
@@ -204,4 +204,4 @@ def finetune_config(
         ValueError: for a setting out of range.
     """
     settings = {"views": views, "frozen": frozen, **({"learning_rate": 1e-3} if frozen else {})}
-    return FinetuneConfig(**{**settings, **_FINETUNE.get(preset, {}), **changes})
+    return FinetuneConfig(**{**settings, **_FINETUNE.get(preset or "", {}), **changes})

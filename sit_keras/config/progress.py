@@ -32,7 +32,7 @@ class LiveLine:
 
     def __init__(self, text: typing.Callable[[], str]):
         self._text = text
-        self._thread = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "typing.Self":
         if LiveLine._shown is None:
@@ -104,7 +104,8 @@ class Progress(LiveLine):
         self._what, self._total, self._unit, self._details = what, total, unit, ""
         self._begin = time.monotonic()
         self._done = self._timed = 0
-        self._first = self._last = None  # times of reports
+        self._first: float | None = None  # times of reports
+        self._last = self._begin
 
     def advance(self, count: int = 1, details: str = "") -> None:
         """Reports that so many more units are done, and what to show beside them."""
@@ -128,7 +129,7 @@ class Progress(LiveLine):
         else:
             share = self._done / max(self._total, 1)
             parts = [f"{self._what}: {done} of {self._total:,} {self._unit} ({share:.0%})"]
-        if self._timed and self._last > self._first:
+        if self._timed and self._first is not None and self._last > self._first:
             speed = self._timed / (self._last - self._first)
             parts.append(speed_text(speed, self._unit))
             if self._total is not None:

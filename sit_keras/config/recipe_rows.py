@@ -118,7 +118,7 @@ def read_row(text: str, recipes: dict[str, Changes]) -> Row:
             "A row is NAME: and its settings, such as 'hot: modern temperature=0.5'; received "
             f"{text!r}."
         )
-    changes = {}
+    changes: dict[str, str] = {}
     for word in rest.split():
         if "=" in word:
             changes |= assignments([word])

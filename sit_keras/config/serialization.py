@@ -30,7 +30,7 @@ def from_dict(cls: type, values: dict[str, typing.Any]) -> typing.Any:
 
 
 def _revive(hint: typing.Any, value: typing.Any) -> typing.Any:
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     if isinstance(value, list) and (is_union or typing.get_origin(hint) is tuple):
@@ -61,7 +61,7 @@ def flat(config: typing.Any) -> dict[str, typing.Any]:
 
 def flattened(values: dict, prefix: str = "") -> dict[str, typing.Any]:
     """Returns plain values in dicts within each other by names such as `views.crop_area`."""
-    result = {}
+    result: dict[str, typing.Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
             result |= flattened(value, f"{prefix}{name}.")
@@ -96,7 +96,8 @@ def changed(config: typing.Any, changes: dict[str, typing.Any]) -> typing.Any:
     """
     known = setting_names(type(config))
     hints = typing.get_type_hints(type(config))
-    values, inner = {}, {}
+    values: dict[str, typing.Any] = {}
+    inner: dict[str, dict[str, typing.Any]] = {}
     for name, value in changes.items():
         if name not in known:
             raise ValueError(_unknown(name, type(config).__name__, known))
@@ -140,9 +141,11 @@ def setting_names(cls: type) -> list[str]:
     hints = typing.get_type_hints(cls)
     names = []
     for field in dataclasses.fields(cls):
-        kind = hints[field.name]
-        inner = setting_names(kind) if dataclasses.is_dataclass(kind) else None
-        names += [field.name] if inner is None else [f"{field.name}.{name}" for name in inner]
+        kind: typing.Any = hints[field.name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            names += [f"{field.name}.{name}" for name in setting_names(kind)]
+        else:
+            names.append(field.name)
     return names
 
 

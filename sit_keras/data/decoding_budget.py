@@ -19,7 +19,7 @@ class DecodingBudget:
     def __init__(self, limit: int):
         self._limit = limit
         self._in_use = 0
-        self._queue = collections.deque()
+        self._queue: collections.deque[object] = collections.deque()
         self._changed = threading.Condition()
 
     @contextlib.contextmanager

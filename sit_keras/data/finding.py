@@ -80,11 +80,12 @@ def find(root: str) -> Found:
         identity, entries = _open(root)
     except OSError as error:
         raise ValueError(f"{printable(root)} cannot be opened: {error.strerror}.") from error
-    open_folders, places = {identity}, collections.Counter()
+    open_folders = {identity}
+    places: collections.Counter = collections.Counter()
     stack = [(iter(entries), "", identity)]  # of the folders from the root down to the present one
     while stack:
-        entries, prefix, identity = stack[-1]
-        entry = next(entries, None)
+        left, prefix, identity = stack[-1]
+        entry = next(left, None)
         if entry is None:
             open_folders.discard(identity)
             stack.pop()

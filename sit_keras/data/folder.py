@@ -182,7 +182,7 @@ def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -
     left_out.update({(folder_classes.BESIDE, name): n for name, n in splits.beside.items()})
     left_out[UNREADABLE, ""] += len(folder.files) - len(train) - len(test)
     index = {name: i for i, name in enumerate(classes)}
-    unused = {file: _why_unused(file, splits.test_folder, index) for file in test}
+    unused = {file: _why_unused(file, splits.test_folder or "", index) for file in test}
     left_out.update(why for why in unused.values() if why is not None)
     test = [file for file, why in unused.items() if why is None]
 

@@ -54,8 +54,9 @@ def common_jpeg(data: bytes) -> JpegHeader | None:
         end = position + 2 + int.from_bytes(length)
         segment, position = data[position + 4 : end], end
         if code[0] == _SCAN:
-            is_single = frame is not None and segment[:1] == frame[5:6]
-            return _header(frame, exif) if is_single else None
+            if frame is None or segment[:1] != frame[5:6]:  # a scan of some of the colours
+                return None
+            return _header(frame, exif)
         if code[0] in _FRAMES:
             if frame is not None:
                 return None

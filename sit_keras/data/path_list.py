@@ -95,7 +95,8 @@ def read_list(path: str | os.PathLike) -> Listing:
         ValueError: if there is no such file, it is no text of this kind, or a file has two classes.
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    classes, repeated, places, lines = {}, [], {}, {}
+    classes, repeated, lines = {}, [], {}
+    places: dict = {}
     folders: dict[str, str] = {}
     for number, line in enumerate(_lines(path), 1):
         line = line.strip()

@@ -21,8 +21,11 @@ from sit_keras.models.preprocessing import ImagePreprocessing
 class Views(typing.Protocol):
     """What a pipeline asks of views: `TwoViews`, or `AugmentedViews` for training with labels."""
 
-    image_size: int
-    seed: int
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
 
     def draw_crops(
         self, height: tf.Tensor, width: tf.Tensor, step: tf.Tensor, position: tf.Tensor

@@ -148,7 +148,7 @@ def load_records(path: str | os.PathLike) -> tuple[ImageSet, ImageSet | None]:
 
 def describe_records(train: ImageSet, test: ImageSet | None) -> str:
     """Returns a line about the images of a folder of records."""
-    folder = os.path.dirname(RecordAddress.parse(str(train.items[0])).shard)
+    folder = os.path.dirname(str(train.items[0]))
     classes = f" in {len(train.class_names)} classes" if train.class_names else " without classes"
     tested = f", {len(test):,} to test" if test is not None else ""
     return f"{printable(folder)}: {len(train):,} images{classes}{tested}, packed"

@@ -126,9 +126,9 @@ def survey_source(
         return Survey(len(train), len(train.labelled()), text, train, has_test)
     if name.startswith(PREFIX):
         chosen = choose_parts(name.removeprefix(PREFIX), data_dir, download)
-        train, test = count_tfds(chosen)
-        labelled = train if chosen.label else 0
-        return Survey(train, labelled, describe_tfds(chosen, train, test))
+        count, tested = count_tfds(chosen)
+        labelled = count if chosen.label else 0
+        return Survey(count, labelled, describe_tfds(chosen, count, tested))
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
     return Survey(sum(counts.values()), counts["train"], "")

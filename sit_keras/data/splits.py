@@ -93,7 +93,7 @@ def label_indices(
     if fraction is not None and not 0 < fraction <= 1:
         raise ValueError(f"A fraction of the labels must lie in (0, 1], received {fraction}.")
     labels, counts = images.class_labels(), _class_sizes(images)
-    smallest = min(counts, key=counts.get)
+    smallest = min(counts, key=counts.__getitem__)
     if per_class is not None and not 1 <= per_class <= counts[smallest]:
         raise ValueError(
             f"Class {images.class_names[smallest]} has {counts[smallest]} images, and {per_class} "
@@ -104,7 +104,8 @@ def label_indices(
             f"Class {images.class_names[smallest]} has {counts[smallest]} images, and "
             f"{fraction:.2%} of them would take 0, as of most classes: ask for a larger share."
         )
-    wanted = {i: per_class or round(fraction * count) for i, count in counts.items()}
+    share = fraction or 0.0
+    wanted = {i: per_class or round(share * count) for i, count in counts.items()}
     small = [images.class_names[i] for i, number in wanted.items() if number == 0]
     if small:
         print(f"{', '.join(small)}: too small for {fraction:.2%} of its images, so one is taken.")

@@ -96,7 +96,8 @@ def choose_parts(
 def count_tfds(chosen: Chosen) -> tuple[int, int]:
     """Returns how many images there are to train on and to test on."""
     splits = chosen.builder.info.splits
-    return tuple(splits[name].num_examples if name else 0 for name in (chosen.train, chosen.test))
+    tested = splits[chosen.test].num_examples if chosen.test else 0
+    return splits[chosen.train].num_examples, tested
 
 
 def describe_tfds(chosen: Chosen, count: int, tested: int) -> str:

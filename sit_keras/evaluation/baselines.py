@@ -79,7 +79,7 @@ def compare_with_baselines(
 
     banks, queries_of = by_kind(train), by_kind(test)
     num_classes = len(train.class_names)
-    predicted = {"linear": {}, "knn": {}}
+    predicted: dict[str, dict] = {"linear": {}, "knn": {}}
     for kind, bank in banks.items():
         both = probe(bank, labels, queries_of[kind], num_classes, seed)
         predicted["linear"][kind], predicted["knn"][kind] = both

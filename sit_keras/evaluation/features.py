@@ -80,7 +80,7 @@ class FrozenFeatures:
         if self._is_shared:
             batches = self._strategy.experimental_distribute_dataset(batches)
         each = [self, *others]
-        parts = [{name: [] for name in FEATURES[1:]} for _ in each]
+        parts: list[dict[str, list]] = [{name: [] for name in FEATURES[1:]} for _ in each]
         with Progress("features", count) as progress:
             for batch in batches:
                 shares = self._strategy.experimental_local_results(batch)

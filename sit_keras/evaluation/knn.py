@@ -50,7 +50,7 @@ def knn_predictions(
     train, test = unit(train), unit(test)
     block = block or max(1, MAX_SIMILARITIES // len(train))
     num_classes = int(train_labels.max()) + 1
-    predicted = {k: [] for k in ks}
+    predicted: dict[int, list] = {k: [] for k in ks}
     # Not on a GPU, which rounds the factors of products to ten bits.
     with tf.device("CPU"), Progress("nearest neighbours", len(test)) as progress:
         bank = tf.constant(train)

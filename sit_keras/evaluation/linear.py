@@ -161,7 +161,8 @@ def _layers(scaler, estimator, num_classes) -> list[tuple[np.ndarray, np.ndarray
     kernel = kernel / scaler.scale_[:, None]
     layers[0] = kernel, bias - scaler.mean_ @ kernel
     if layers[-1][1].shape == (1,):  # for two classes scikit-learn gives one logit
-        layers[-1] = tuple(np.concatenate([-x / 2, x / 2], axis=-1) for x in layers[-1])
+        kernel, bias = (np.concatenate([-x / 2, x / 2], axis=-1) for x in layers[-1])
+        layers[-1] = kernel, bias
     if len(estimator.classes_) < num_classes:
         kernel, bias = layers[-1]
         every = np.zeros((len(kernel), num_classes)), np.full(num_classes, NEVER)

@@ -90,7 +90,7 @@ def similar_pairs(first: np.ndarray, second: np.ndarray | None, threshold: float
         TooManyPairs: if there are more than `MAX_PAIRS`.
     """
     within = second is None
-    second = first if within else second
+    second = first if second is None else second
     closest = np.full(len(second), -1, np.float32)
     block, found, count = max(1, MAX_SIMILARITIES // max(1, len(first))), [], 0
     for start in range(0, len(second), block):
@@ -110,9 +110,14 @@ def similar_pairs(first: np.ndarray, second: np.ndarray | None, threshold: float
                 "a higher --threshold."
             )
         found.append((earlier, start + later, similarity[later, earlier]))
-    parts = [np.concatenate(each) for each in zip(*found, strict=True)] if found else [[], [], []]
-    rows = [np.asarray(part, np.int64) for part in parts[:2]]
-    return Pairs(*rows, np.asarray(parts[2], np.float32), closest)
+    nothing = ([np.zeros(0)] for _ in range(3))
+    first_rows, second_rows, cosines = zip(*found, strict=True) if found else nothing
+    return Pairs(
+        np.concatenate(first_rows).astype(np.int64),
+        np.concatenate(second_rows).astype(np.int64),
+        np.concatenate(cosines).astype(np.float32),
+        closest,
+    )
 
 
 def patterns(signatures: np.ndarray, mirrored: bool = False) -> np.ndarray:

@@ -47,7 +47,7 @@ def follow(weights, flow=None):
     return mixed if flow is None else ops.matmul(mixed, flow)
 
 
-def attention_maps(encoder: SiTBackbone, images) -> dict:
+def attention_maps(encoder: SiTBackbone, images: typing.Any) -> dict[str, dict[str, typing.Any]]:
     """Returns what each prefix token attends to among the patches.
 
     Args:
@@ -58,7 +58,7 @@ def attention_maps(encoder: SiTBackbone, images) -> dict:
         For `rotation_token` and `contrastive_token` each a dict: `heads` (B, A, rows, columns) of
         the last block, and `rollout` (B, rows, columns).
     """
-    flow = None
+    flow: typing.Any = None
     for weights in attention(encoder, images):
         flow = follow(weights, flow)
     rows, columns = encoder.grid

@@ -88,8 +88,8 @@ class SiTBackbone(keras.Model):
         name: str = "sit_backbone",
         stem: str = "patch",
     ):
-        image_shape = tuple(image_shape)
-        arguments = {
+        image_shape = (*image_shape,)  # a list, where a config was read
+        arguments: dict[str, typing.Any] = {
             "image_shape": image_shape,
             "patch_size": patch_size,
             "hidden_dim": hidden_dim,
@@ -101,7 +101,7 @@ class SiTBackbone(keras.Model):
             "stem": stem,
         }
         check_network(**arguments)
-        preprocessing = _resolve(preprocessing, image_shape[-1])
+        resolved = _resolve(preprocessing, image_shape[-1])
 
         # === Layers ===
         noise = BranchNoise(seed, name="branch_noise")
@@ -152,7 +152,7 @@ class SiTBackbone(keras.Model):
         self.drop_path_rate = drop_path_rate
         self.layer_norm_epsilon = layer_norm_epsilon
         self.stem = stem
-        self.preprocessing = preprocessing
+        self.preprocessing = resolved
         self.seed = seed
         self.noise = noise
         self._arguments = arguments
@@ -190,7 +190,7 @@ class SiTBackbone(keras.Model):
         blocks = [f"block_{i}" for i in range(self.num_layers)]
         return [self.get_layer(name) for name in (*stem, *blocks)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {
             **self._arguments,
             "preprocessing": dataclasses.asdict(self.preprocessing),
@@ -200,7 +200,7 @@ class SiTBackbone(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTBackbone":
         return cls(**config)
 
     def clone(self, **changes) -> "SiTBackbone":
@@ -242,7 +242,9 @@ class SiTBackbone(keras.Model):
         saving.save_to_preset(self, folder)
 
 
-def _resolve(preprocessing, num_channels):
+def _resolve(
+    preprocessing: PreprocessingConfig | dict[str, typing.Any] | None, num_channels: int
+) -> PreprocessingConfig:
     """Returns a PreprocessingConfig for images of so many channels."""
     if isinstance(preprocessing, dict):
         preprocessing = PreprocessingConfig(**preprocessing)

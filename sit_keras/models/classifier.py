@@ -71,7 +71,7 @@ class ClassifierHead(keras.layers.Layer):
         logits = ops.stack([self.heads[name](tokens[name]) for name in self.tokens], axis=1)
         return ops.mean(logits, axis=1) if averaged else logits
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -120,7 +120,7 @@ class SiTImageClassifier(keras.Model):
         class_names: typing.Sequence[str] | None = None,
         name: str = "sit_image_classifier",
     ):
-        class_names = class_names and tuple(class_names)
+        names = tuple(class_names) if class_names else None
         if class_names and len(class_names) != num_classes:
             raise ValueError(
                 f"Received {len(class_names)} class_names for num_classes={num_classes}: give one "
@@ -128,7 +128,7 @@ class SiTImageClassifier(keras.Model):
             )
         # === Layers ===
         preprocessing = ImagePreprocessing.of(backbone, name="preprocessing")
-        head = ClassifierHead(num_classes, hidden_dim, class_names, name="classifier")
+        head = ClassifierHead(num_classes, hidden_dim, names, name="classifier")
 
         # === Functional graph ===
         images = keras.Input((None, None, None), name="images")
@@ -140,16 +140,16 @@ class SiTImageClassifier(keras.Model):
         self.head = head
         self.num_classes = num_classes
         self.hidden_dim = hidden_dim
-        self.class_names = class_names
+        self.class_names = names
 
     def compile(
         self,
-        optimizer="auto",
-        loss="auto",
+        optimizer: typing.Any = "auto",
+        loss: typing.Any = "auto",
         *,
-        metrics="auto",
+        metrics: typing.Any = "auto",
         **kwargs,
-    ):
+    ) -> None:
         """Configures the training; what is `"auto"` is chosen for integer labels (B,)."""
         if optimizer == "auto":
             optimizer = SiTAdamW(1e-4)
@@ -163,7 +163,7 @@ class SiTImageClassifier(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes,
@@ -173,7 +173,7 @@ class SiTImageClassifier(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTImageClassifier":
         backbone = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**{**config, "backbone": backbone})
 

@@ -42,7 +42,7 @@ def projection_head(
     if projection_layers == 1:
         return keras.layers.Dense(projection_dim, kernel_initializer=normal_init(), **settings)
     return ProjectionHead(
-        projection_dim, hidden_dim, projection_layers, projection_norm, **settings
+        projection_dim, hidden_dim or projection_dim, projection_layers, projection_norm, **settings
     )
 
 

@@ -100,14 +100,14 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
         decay = self._decay if self._use_weight_decay(variable) else None
         self._step(gradient, variable, 1.0, decay)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         config = super().get_config()
         if callable(self.weight_decay):
             config["weight_decay"] = keras.optimizers.schedules.serialize(self.weight_decay)
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTAdamW":
         decay = config.get("weight_decay")
         if isinstance(decay, dict):
             decay = keras.optimizers.schedules.deserialize(decay, custom_objects)

@@ -4,6 +4,7 @@ Shapes: B batch, H W C image, h w the network's input.
 """
 
 import dataclasses
+import typing
 
 import keras
 from keras import ops
@@ -65,14 +66,14 @@ class ImagePreprocessing(keras.layers.Layer):
     def call(self, images):
         return self.normalize(self.centre(self.pixels(images)))
 
-    def pixels(self, images):
+    def pixels(self, images: typing.Any) -> typing.Any:
         """Returns images (B, H, W, C) as float32 in [0, 1], with the channels of the network."""
         return unit_pixels(match_channels(images, self.image_shape[-1]), self.config.value_range)
 
-    def centre(self, images):
+    def centre(self, images: typing.Any) -> typing.Any:
         """Returns images (B, H, W, C) in [0, 1] as (B, h, w, C), cropped or padded by `fit`."""
         batch, height, width = ops.shape(images)[:3]
-        size = self.image_shape[:2]
+        size = self.image_shape[0], self.image_shape[1]
         is_padded = self.config.fit == "pad"
         if tuple(images.shape[1:3]) == size and (is_padded or self.config.crop == 1.0):
             return ops.clip(images, 0.0, 1.0)
@@ -90,14 +91,14 @@ class ImagePreprocessing(keras.layers.Layer):
         boxes = ops.tile(box[None, None], (batch, 1, 1))  # (B, 1, 4)
         return resized_crop(square, boxes, ops.zeros((batch, 1), "bool"), size)[:, 0]
 
-    def normalize(self, images):
+    def normalize(self, images: typing.Any) -> typing.Any:
         """Returns images in [0, 1] as the network takes them."""
         return normalize(images, self.config.mean, self.config.std)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {
             **super().get_config(),
             "image_shape": self.image_shape,

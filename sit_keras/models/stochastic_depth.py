@@ -5,7 +5,7 @@ import typing
 import keras
 from keras import ops
 
-Seed = int | keras.random.SeedGenerator | None
+Seed: typing.TypeAlias = int | keras.random.SeedGenerator | None
 
 
 class BranchNoise(keras.random.SeedGenerator):

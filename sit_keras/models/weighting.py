@@ -162,7 +162,7 @@ def build_weighting(
         ValueError: for an unknown name, values that do not fit, or a layer of other tasks.
     """
     if not isinstance(weighting, keras.layers.Layer):
-        check_weighting(weighting, tuple(tasks), values)
+        check_weighting(weighting, tuple(tasks), None if values is None else tuple(values))
         if weighting == "uncertainty":
             return UncertaintyWeighting(tasks, name="weighting")
         return FixedWeighting(tasks, values, name="weighting")

@@ -32,7 +32,10 @@ def confusion_sheet(
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
     if count <= 40:  # more names cannot be read
-        plain = {"fontsize": 7, "parse_math": False}  # a name may contain a $
+        plain: dict[str, typing.Any] = {
+            "fontsize": 7,
+            "parse_math": False,
+        }  # a name may contain a $
         axes.set_xticks(range(count), class_names, rotation=90, **plain)
         axes.set_yticks(range(count), class_names, **plain)
     if count <= 12:
@@ -60,9 +63,14 @@ def feature_map(
     axes = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(class_names) > 10 else "tab10"]
     unlabelled = plane[labels < 0]
-    axes.scatter(*unlabelled.T, s=8, color="grey")
+    axes.scatter(unlabelled[:, 0], unlabelled[:, 1], s=8, color="grey")
     dots = [
-        axes.scatter(*plane[labels == index].T, s=8, color=colours(index % colours.N))
+        axes.scatter(
+            plane[labels == index, 0],
+            plane[labels == index, 1],
+            s=8,
+            color=colours(index % colours.N),
+        )
         for index in range(len(class_names))
     ]
     if 0 < len(class_names) <= 20:

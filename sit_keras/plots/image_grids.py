@@ -159,7 +159,7 @@ def neighbour_sheet(
         for j, cell in enumerate(line[1:]):
             cell.imshow(to_pixels(neighbours[i, j], preprocessing), **_IMAGE)
             title, colour = f"{similarities[i, j]:.2f}", "black"
-            if names is not None:
+            if names is not None and neighbour_names is not None:
                 title = f"{neighbour_names[i, j]} {title}"
                 colour = CORRECT if neighbour_names[i, j] == names[i] else WRONG
             cell.set_title(title, fontsize=7, color=colour, parse_math=False)

@@ -128,7 +128,7 @@ def neighbour_strips(
         tiles = [Tile(query, "image" if names is None else names[i])]
         for j, cosine in enumerate(cosines[i]):
             text, is_right = f"{cosine:.2f}", None
-            if names is not None:
+            if names is not None and neighbour_names is not None:
                 text = f"{neighbour_names[i, j]} {text}"
                 is_right = bool(neighbour_names[i, j] == names[i])
             tiles.append(Tile(neighbours[i, j], text, is_right))

@@ -133,7 +133,7 @@ def _since_start(config, results) -> list[Finding]:
         f"After this training it is {_worded(verdicts, 'the encoder that it started from')}: "
         f"{_figures(results, 'initial')}."
     )
-    advice = ()
+    advice: tuple[str, ...] = ()
     if "worse" in verdicts:
         start, rate = config.initial_encoder, config.learning_rate / 4
         advice = (

@@ -75,5 +75,5 @@ def fingerprint(arrays: typing.Iterable[np.ndarray]) -> str:
     """Returns a short text that changes with any number in the arrays."""
     crc = 0
     for array in arrays:
-        crc = zlib.crc32(np.ascontiguousarray(array), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return f"{crc:08x}"

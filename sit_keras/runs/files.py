@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import typing
 
@@ -22,12 +23,12 @@ def save_json(config: typing.Any, path: str | pathlib.Path, **extra) -> None:
     write_json(path, {**to_dict(config), **extra})
 
 
-def write_json(path: str | pathlib.Path, values: typing.Any) -> None:
+def write_json(path: str | os.PathLike, values: typing.Any) -> None:
     """Writes plain values as indented JSON, whole or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
-def write_text(path: str | pathlib.Path, text: str) -> None:
+def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with written_whole(path) as aside:
         # Names of files need not be text; what is not, is escaped.

@@ -46,7 +46,7 @@ class ImageRecord:
         names = [*names_of(train, data.folder), *names_of(held_out, data.folder)]
         contents = np.concatenate([contents_of(part) for part in (train, held_out)])
         if train.in_memory:  # they have no other name that a change of the split leaves alone
-            seen = collections.Counter()
+            seen: collections.Counter[str] = collections.Counter()
             names = [f"image {number:08x}" for number in contents]
             for i, name in enumerate(names):
                 seen[name] += 1
@@ -140,7 +140,7 @@ def contents_of(images: ImageSet) -> np.ndarray:
     if images.checksums is not None:
         return images.checksums.astype(np.int64)
     if images.in_memory:
-        checksums = (zlib.crc32(np.ascontiguousarray(pixels)) for pixels in images.items)
+        checksums = (zlib.crc32(np.ascontiguousarray(pixels).data) for pixels in images.items)
         return np.fromiter(checksums, np.int64, len(images))
     return np.array([os.stat(path).st_size for path in images.items], np.int64)
 

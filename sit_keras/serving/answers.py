@@ -147,11 +147,11 @@ class Answers:
 
 def joined(parts: list[Outputs]) -> Outputs:
     """Returns the rows of all parts, of the outputs that all of them have in one shape."""
-    rows = {name: [part.get(name) for part in parts] for name in parts[0]}
+    rows = {name: [part[name] for part in parts if name in part] for name in parts[0]}
     return {
         name: np.concatenate(arrays)
         for name, arrays in rows.items()
-        if all(x is not None and x.shape[1:] == arrays[0].shape[1:] for x in arrays)
+        if len(arrays) == len(parts) and len({x.shape[1:] for x in arrays}) == 1
     }
 
 

@@ -96,7 +96,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def _within(timeout: float, ask: typing.Callable[[], bytes], address: Address) -> bytes:
     """Calls a function that may wait longer: a socket's timeout only bounds each read."""
-    results = queue.SimpleQueue()
+    results: queue.SimpleQueue = queue.SimpleQueue()
 
     def work():
         try:
@@ -214,7 +214,9 @@ def _words(text: str) -> str:
 
 def _wait(text: str | None) -> float | None:
     """The seconds of a header Retry-After, which has seconds or a date."""
-    if text is not None and text.isdecimal():
+    if text is None:
+        return None
+    if text.isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

@@ -101,7 +101,7 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
         },
         "patches": {"patches": tokens["patch_tokens"]},
     }
-    if "reconstruction" in parts.tasks:
+    if parts.pretext is not None and "reconstruction" in parts.tasks:
         head = parts.pretext.get_layer(HEADS["reconstruction"])
         restored = np.asarray(head(tokens["patch_tokens"]))
         pixels = np.asarray(denormalize(restored, layer.config.mean, layer.config.std))
@@ -109,7 +109,7 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
             "reconstruction": np.clip(pixels, 0, 1),
             "reconstruction_error": np.abs(restored - views).mean(axis=(1, 2, 3)),
         }
-    if "rotation" in parts.tasks:
+    if parts.pretext is not None and "rotation" in parts.tasks:
         logits = parts.pretext.get_layer(HEADS["rotation"])(tokens["rotation_token"])
         turns = np.argmax(logits, axis=1)
         outputs["predict_rotation"] = {

@@ -6,6 +6,7 @@ The networks are converted in float32; their matrices are kept in fewer bits aft
 import logging
 import pathlib
 import tempfile
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ OPSET = 18
 # Smaller tensors stay in float32: biases, scales and constants of the preprocessing.
 _SMALL = 1024
 
-Function = tf.types.experimental.PolymorphicFunction
+Function: typing.TypeAlias = tf.types.experimental.PolymorphicFunction
 
 # What each format is written with, and by whom its matrices are made int8.
 _PACKAGES = {

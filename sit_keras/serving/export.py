@@ -116,7 +116,7 @@ def _write_savedmodel(servable, parts, name, precision, aside) -> pathlib.Path:
     """Writes a complete SavedModel into a folder aside."""
     signatures = servable.signatures()
     model, extra = aside / name, aside / name / "assets.extra"
-    np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))
+    np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))  # type: ignore[arg-type]
     about = contract(signatures, parts, precision)
     write_json(aside / verify.CONTRACT, about)
     servable.contract = [
@@ -143,7 +143,7 @@ def _write_portable(servable, parts, name, precision, aside) -> pathlib.Path:
     function = servable.portable()
     convert(function, servable, name, precision, model)
     about = portable_contract(function, parts, name, precision)
-    np.savez(assets / verify.EXAMPLES, **portable_examples(parts))
+    np.savez(assets / verify.EXAMPLES, **portable_examples(parts))  # type: ignore[arg-type]
     write_json(assets / verify.CONTRACT, about)
     write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))
@@ -210,7 +210,8 @@ def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
     config = None
     if (folder / "config.json").exists() and not is_preset:
         config = read_settings(folder)
-    pretext, tasks = None, ()
+    pretext = None
+    tasks: tuple[str, ...] = ()
     if run.is_dir() and (run / "network.keras").exists():
         pretext = load_network(run / "network.keras")
         tasks = config.tasks if config else TASKS  # the authors' networks have them all

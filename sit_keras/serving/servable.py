@@ -71,15 +71,15 @@ class Servable(tf.Module):
         )
         self._size = height
         self._half = half
-        self._weights = []
+        self._weights: list[tf.Variable] = []
         self._encoder = self._frozen(encoder)
-        heads = {
+        heads: dict[str, typing.Any] = {
             task: self._frozen(pretext.get_layer(HEADS[task]))
             for task in ("rotation", "reconstruction")
-            if task in tasks
+            if pretext is not None and task in tasks
         }
-        self._rotation = heads.get("rotation")
-        self._reconstruction = heads.get("reconstruction")
+        self._rotation: typing.Any = heads.get("rotation")
+        self._reconstruction: typing.Any = heads.get("reconstruction")
         self._is_fused = head is not None and head.hidden_dim is None
         self._head = head and self._frozen(fuse(head) if self._is_fused else head)
         self._class_names = list(class_names)

@@ -92,7 +92,9 @@ def _is_served(file) -> bool:
         with Image.open(file) as image:
             pixels = image.width * image.height
             sizes = os.fstat(file.fileno()).st_size, pixels, pixels * len(image.getbands())
-            fits = all(size <= most for size, most in zip(sizes, _MOST[image.format], strict=True))
+            fits = all(
+                size <= most for size, most in zip(sizes, _MOST[image.format or ""], strict=True)
+            )
             return fits and not image.mode.startswith("I") and _is_upright(image)
     except Exception:  # `read_image` may know it, or says what is wrong
         return False

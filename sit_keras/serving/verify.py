@@ -7,6 +7,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import typing
 
 CONTRACT, EXAMPLES, CHECKSUMS = "contract.json", "examples.npz", "checksums.json"
 # float32 on processors of different kinds; weights in float16 are rounded to three digits, and in
@@ -102,7 +103,8 @@ def verify(model: pathlib.Path) -> list[str]:
 
 if __name__ == "__main__":
     # A server has neither; TensorFlow imports the first where it finds it.
-    sys.modules["keras"] = sys.modules["sit_keras"] = None
+    hidden: dict[str, typing.Any] = {"keras": None, "sit_keras": None}
+    sys.modules.update(hidden)
     try:
         print("\n".join(verify(pathlib.Path(sys.argv[1]))))
     except (ValueError, OSError) as error:

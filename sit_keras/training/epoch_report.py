@@ -150,10 +150,11 @@ class _Pace:
     """
 
     def __init__(self):
-        self._earlier = (0, 0.0, 0.0)  # steps, seconds and waiting of the epoch before
-        self._ends = []
+        self._now = (0, 0.0, 0.0)  # steps, seconds and waiting of the epoch at hand
+        self._earlier = self._now  # those of the epoch before
+        self._ends: list[float] = []
         self._is_first = True
-        self._last = None
+        self._last: float | None = None
 
     def begin_epoch(self, waited: float) -> None:
         now = time.monotonic()

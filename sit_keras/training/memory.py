@@ -14,5 +14,5 @@ def limit_arenas() -> None:
     there is no glibc, or where MALLOC_ARENA_MAX is set.
     """
     libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(libc, "mallopt") and "MALLOC_ARENA_MAX" not in os.environ:
+    if libc and hasattr(libc, "mallopt") and "MALLOC_ARENA_MAX" not in os.environ:
         libc.mallopt(_M_ARENA_MAX, os.cpu_count() or 1)

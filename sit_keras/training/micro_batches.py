@@ -156,8 +156,11 @@ def task_gradient_norm(
     with tf.GradientTape() as tape:
         tape.watch((losses, embeddings))
         loss = total(_whole(model, losses, accuracies, embeddings)[0])
-    gradients = tape.gradient(loss, (losses, embeddings), unconnected_gradients="zero")
-    return tf.linalg.global_norm(_carry_back(model, parts, weights, *gradients, training=False))
+    of_losses, of_embeddings = tape.gradient(
+        loss, (losses, embeddings), unconnected_gradients="zero"
+    )
+    gradients = _carry_back(model, parts, weights, of_losses, of_embeddings, training=False)
+    return tf.linalg.global_norm(gradients)
 
 
 def _split(views, parts):

@@ -191,7 +191,7 @@ class SiTPretrainer(TrainsOnImages):
         """Whether the optimizer scales the loss, and skips steps to find the scale (fp16)."""
         return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def compile(self, optimizer="auto", **kwargs):
+    def compile(self, optimizer: typing.Any = "auto", **kwargs) -> None:
         """Configures the training.
 
         Args:
@@ -220,7 +220,9 @@ class SiTPretrainer(TrainsOnImages):
     def call(self, images, training=False):
         return self.network(self.preprocessing(images), training=training)
 
-    def make_views(self, data, step, validation: bool = False) -> dict:
+    def make_views(
+        self, data: typing.Any, step: int | tf.Tensor, validation: bool = False
+    ) -> dict[str, tf.Tensor]:
         """Returns the views of this replica's part of a batch, see `ViewMaker`.
 
         Args:
@@ -265,7 +267,7 @@ class SiTPretrainer(TrainsOnImages):
             self.trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self.trackers.items()}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "tasks": self.tasks,
@@ -286,7 +288,7 @@ class SiTPretrainer(TrainsOnImages):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTPretrainer":
         return cls(
             **{
                 **config,

@@ -45,7 +45,7 @@ def benchmark_recipes(
     budget: float | None = None,
     images: int | None = None,
     judge: int = 10_000,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> list[dict]:
     """Trains each row with each seed, and compares the encoders by neighbours and a linear probe.
@@ -163,9 +163,8 @@ def _judge_run(run_dir, bank, queries) -> dict:
 def _judge(encoder, bank, queries) -> dict:
     """Returns the scores of an encoder, and which of the test images it classifies correctly."""
     features = FrozenFeatures(encoder)
-    return _scores(
-        *(head_features(features.of(images)) for images in (bank, queries)), bank, queries
-    )
+    of_bank, of_queries = (head_features(features.of(images)) for images in (bank, queries))
+    return _scores(of_bank, of_queries, bank, queries)
 
 
 def _baseline(name, config, output, bank, queries) -> dict:
@@ -207,7 +206,8 @@ class _Progress:
     """Says which run is at hand, and how long those left will take if they take as long."""
 
     def __init__(self, count: int):
-        self._count, self._starts = count, []
+        self._count = count
+        self._starts: list[float] = []
 
     def show(self, name: str) -> None:
         self._starts.append(time.monotonic())
@@ -215,5 +215,5 @@ class _Progress:
         # What was finished before is passed over in a moment, and says nothing about the others.
         took = [seconds for seconds in np.diff(self._starts) if seconds > 5]
         if took:
-            eta = f"; ETA {duration(np.mean(took) * (self._count - number + 1))}"
+            eta = f"; ETA {duration(float(np.mean(took)) * (self._count - number + 1))}"
         print(f"\n[{number}/{self._count}] {name}{eta}", flush=True)

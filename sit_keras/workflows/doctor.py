@@ -53,7 +53,7 @@ class Finding:
 def report(
     config: RunConfig,
     run_dir: str | os.PathLike,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> None:
     """Prints the findings of `examine`.
@@ -76,7 +76,10 @@ def report(
 
 
 def examine(
-    config: RunConfig, run_dir: str | os.PathLike, data_dir: str | None, download: bool
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    data_dir: str | os.PathLike | None,
+    download: bool,
 ) -> typing.Iterator[Finding]:
     """Yields findings about the libraries, the devices and the images of a run.
 

@@ -84,8 +84,9 @@ def duplicates(
     if not 0 < threshold <= 1:
         raise ValueError(f"--threshold is a cosine in (0, 1]; received {threshold:g}.")
     output, first = check_output(output), read_index(index)
-    second = None if against is None else read_index(against)
-    if second is not None:
+    second = None
+    if against is not None:
+        second = read_index(against)
         first.require_same_space(second.about, printable(os.fspath(against)))
     other = first if second is None else second
     pixels = Pixels(first, data_dir), Pixels(other, data_dir)

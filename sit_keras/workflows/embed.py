@@ -133,9 +133,14 @@ def _index(paths, contents, errors, known: dict[str, Vector], width: int, about)
         for content, error in zip(contents.tolist(), errors.tolist(), strict=True)
     ]
     embeddings, signatures, reasons = zip(*rows, strict=True)
-    texts = np.array(paths), np.array([str(content) for content in contents])
-    reasons = np.array([str(reason) for reason in reasons])
-    return Index(*texts, np.stack(embeddings), np.stack(signatures), reasons, about)
+    return Index(
+        np.array(paths),
+        np.array([str(content) for content in contents]),
+        np.stack(embeddings),
+        np.stack(signatures),
+        np.array([str(reason) for reason in reasons]),
+        about,
+    )
 
 
 def _tell(index: Index, computed: int, seconds: float, output: pathlib.Path) -> None:

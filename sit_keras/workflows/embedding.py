@@ -115,8 +115,8 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        errors = [unreadable(path, images.value_range) for path in images.items.tolist()]
-        errors = np.array(errors, object)
+        reasons = [unreadable(path, images.value_range) for path in images.items.tolist()]
+        errors = np.array(reasons, object)
         good = np.flatnonzero(errors == "")
         embeddings = np.zeros((len(images), self.width), np.float32)
         signatures = np.zeros((len(images), SIGNATURE_SIDE**2), np.uint8)

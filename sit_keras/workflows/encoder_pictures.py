@@ -118,11 +118,13 @@ def neighbour_picture(
     labels = queries.labels[chosen], bank.labels[nearest]
     has_labels = all((each != NO_LABEL).all() for each in labels)
     names = np.array(data.train.class_names)
-    named = tuple(names[each] for each in labels) if has_labels else (None, None)
+    own, near_names = (names[each] if has_labels else None for each in labels)
     taken = queries.take(chosen), bank.take(nearest.ravel())
     images, others = (prepared(each, encoder) for each in taken)
     others = others.reshape(*nearest.shape, *others.shape[1:])
-    image_grids.neighbour_sheet(images, others, cosines, path, *named, encoder.preprocessing)
+    image_grids.neighbour_sheet(
+        images, others, cosines, path, own, near_names, encoder.preprocessing
+    )
     pixels, near = (pixels_of(each, encoder, LARGE) for each in taken)
     near = near.reshape(*nearest.shape, *near.shape[1:])
     caption = (
@@ -131,5 +133,5 @@ def neighbour_picture(
         f"{'; green: the same class' if has_labels else ''}."
     )
     good = "The neighbours show the same kind of thing, and not merely the same colours."
-    strips = tiles.neighbour_strips(pixels, near, cosines, *named)
+    strips = tiles.neighbour_strips(pixels, near, cosines, own, near_names)
     return Picture(path, "Nearest neighbours", caption, good, tuple(strips))

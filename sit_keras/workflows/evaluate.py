@@ -88,25 +88,25 @@ def evaluate(
     encoder = _load(run, image_size, scratch, seed)
     _check_image_shape(encoder, protocol)
     home, config = _home(run), _run_settings(run)
-    dataset = dataset or (config and config.dataset)
+    dataset = dataset or (config.dataset if config else None)
     if dataset is None:
         raise ValueError(
             f"There is no config.json of a run beside {run}, so the images that it was trained on "
             "are not known: give a dataset to evaluate on, such as --dataset=cifar10."
         )
     views = config.views if config else ViewConfig()
-    value_range = value_range or (config and config.value_range)
+    value_range = value_range or (config.value_range if config else None)
     train, test, split = labelled_images(dataset, data_dir, download, seed, value_range)
     few = fraction is not None or per_class is not None
     rows = label_indices(train, seed, fraction, per_class) if few else None
-    train = train.take(rows) if few else train
+    train = train if rows is None else train.take(rows)
     ks = _possible_neighbours(k, len(train)) if "knn" in protocol else ()
     frozen = protocols.FrozenEncoder(encoder, train, test, seed)
-    name = [folder_name(dataset), *([f"{len(train)}-labels"] if few else [])]
-    name += [f"{image_size}px"] if image_size else []
-    name += ["scratch"] if scratch else []
-    name += [f"seed{seed}"] if seed else []
-    output = make_own_folder(output or home / "evaluation" / "-".join(name))
+    parts = [folder_name(dataset), *([f"{len(train)}-labels"] if few else [])]
+    parts += [f"{image_size}px"] if image_size else []
+    parts += ["scratch"] if scratch else []
+    parts += [f"seed{seed}"] if seed else []
+    output = make_own_folder(output or home / "evaluation" / "-".join(parts))
     height, width, _ = encoder.image_shape
     print(
         f"{run} on {dataset}: {len(train)} labelled training images, {len(test)} {split} images, "
@@ -126,10 +126,9 @@ def evaluate(
         ],
         "seed": seed,
     }
-    pretrained = config is not None and not scratch
-    results = {
+    results: dict[str, typing.Any] = {
         "encoder": None if scratch else shown_path(run),
-        "pretrained_on": shown_dataset(config.dataset) if pretrained else None,
+        "pretrained_on": shown_dataset(config.dataset) if config and not scratch else None,
         "dataset": shown_dataset(dataset),
         "train_images": len(train),
         "test_images": len(test),
@@ -138,7 +137,7 @@ def evaluate(
         LARGEST: largest_class_scores(train, test),
     }
     results = record_results(output, header, results)
-    if few:
+    if rows is not None:
         write_json(output / "labels.json", {"seed": seed, "rows": rows.tolist()})
 
     def training_settings(frozen=False):

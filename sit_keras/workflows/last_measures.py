@@ -1,5 +1,7 @@
 """What is measured once, at the end of a run, for its results and for the answer in sentences."""
 
+import typing
+
 import numpy as np
 
 from sit_keras.evaluation.baselines import compare_with_baselines
@@ -27,7 +29,8 @@ def last_measures(model: SiTPretrainer, features: FrozenFeatures, data: RunData)
         `token_spread`; `validation_views`, how many held-out views the tasks were measured on, if
         there is a validation; and where there are labels what `compare_with_baselines` returns.
     """
-    config, found = data.config, {}
+    config = data.config
+    found: dict[str, typing.Any] = {}
     if "contrastive" in config.tasks:
         shares = model.distribute_strategy.num_replicas_in_sync
         is_local = config.negatives == "local"

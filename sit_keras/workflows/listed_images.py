@@ -80,16 +80,15 @@ def list_pictures(
         ValueError: if one of them does not exist, or a folder has no image.
     """
     files = []
-    for picture in map(os.fspath, pictures):
-        path = os.path.expanduser(picture.removeprefix("folder:"))
+    for picture in pictures:
+        path = os.path.expanduser(os.fspath(picture).removeprefix("folder:"))
         if os.path.isdir(path):
             files += [str(each) for each in find_images(path)]
         elif os.path.exists(path):
             files.append(path)
         else:
-            raise ValueError(
-                f"No picture {printable(picture)}: give image files, folders of them, or an index."
-            )
+            name = printable(os.fspath(picture))
+            raise ValueError(f"No picture {name}: give image files, folders of them, or an index.")
     return _files(files, value_range)
 
 
@@ -141,7 +140,8 @@ class Pixels:
     """
 
     def __init__(self, index: Index, data_dir: str | os.PathLike | None = None):
-        self.index, self._data_dir, self._splits = index, data_dir, None
+        self.index, self._data_dir = index, data_dir
+        self._splits: dict[str, ImageSet | None] | None = None
         self.missing: dict[int, str] = {}
 
     def __call__(self, row: int, enough: int | None = None) -> np.ndarray | None:

@@ -16,7 +16,9 @@ from sit_keras.runs.data import RunData, steps_per_epoch
 WIDTH = 100  # columns of a text
 
 
-def describe(config: RunConfig, data_dir: str | None = None, download: bool = False) -> dict:
+def describe(
+    config: RunConfig, data_dir: str | os.PathLike | None = None, download: bool = False
+) -> dict:
     """Returns what follows from the settings of a run, without building the network.
 
     Args:

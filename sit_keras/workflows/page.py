@@ -105,9 +105,9 @@ def sheet(path: os.PathLike, caption: str) -> str:
     with Image.open(io.BytesIO(content)) as image:
         kind = "sheet wide" if image.width > _WIDE else "sheet"
     data = base64.b64encode(content).decode()
-    image = f"<img class='paper' alt='{text(caption)}' src='data:image/png;base64,{data}'>"
+    shown = f"<img class='paper' alt='{text(caption)}' src='data:image/png;base64,{data}'>"
     return (
-        f"<figure class='{kind}'><div class='scroll'>{_zoom(image, caption)}</div>"
+        f"<figure class='{kind}'><div class='scroll'>{_zoom(shown, caption)}</div>"
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )
 

@@ -45,7 +45,7 @@ BATCH = 32
 def draw_pictures(
     run: str | os.PathLike,
     dataset: str | None = None,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> list[Picture]:
     """Plots all pictures of a run into its folder `pictures`, and for TensorBoard.
@@ -67,7 +67,7 @@ def draw_pictures(
 def look_at(
     run: str | os.PathLike,
     dataset: str | None = None,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> tuple[list[Picture], Explored]:
     """Plots all pictures of a run, and returns its images for an interactive map beside them.
@@ -188,8 +188,8 @@ def _reconstructions(network, config: RunConfig, views, are_training: bool, fold
     if turns is not None:
         caption += " Green and red: whether the rotation head told the angle of the corrupted view."
     good = "The shapes that were blurred or cut out are back. Early in a training all is noise."
-    pixels = (image_grids.to_pixels(each, how) for each in views_of)
-    strips = tiles.reconstruction_strips(*pixels, truth, turns)
+    original, given, restored = (image_grids.to_pixels(each, how) for each in views_of)
+    strips = tiles.reconstruction_strips(original, given, restored, truth, turns)
     return Picture(path, "What it restores", caption, good, tuple(strips))
 
 

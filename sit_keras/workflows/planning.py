@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import typing
 
 import numpy as np
@@ -55,7 +56,7 @@ def draft_plan(
     dataset: str,
     recipe: str,
     given: dict[str, typing.Any],
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> Plan:
     """Returns a plan without a measured step: as long as is enough, whatever it takes.
@@ -80,7 +81,7 @@ def plan_run(
     plan: Plan,
     given: dict[str, typing.Any],
     minutes: float | None = None,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
     execution: Execution | None = None,
 ) -> Plan:
@@ -104,7 +105,7 @@ def plan_run(
 
 def plan_of(
     config: RunConfig,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
     execution: Execution | None = None,
 ) -> Plan:
@@ -116,7 +117,7 @@ def plan_of(
 
 def look_at(
     dataset: str,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
     value_range: tuple[float, float] | None = None,
 ) -> tuple[Photos, str]:

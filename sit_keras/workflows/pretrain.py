@@ -65,7 +65,7 @@ _OF_ALL = ("steps", "train_seconds")
 def pretrain(
     config: RunConfig,
     run_dir: str | os.PathLike,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
     execution: Execution | None = None,
     callbacks: typing.Sequence[keras.callbacks.Callback] = (),
@@ -147,7 +147,7 @@ def pretrain(
 
 
 def draw_batch(
-    config: RunConfig, step: int, data_dir: str | None = None, download: bool = False
+    config: RunConfig, step: int, data_dir: str | os.PathLike | None = None, download: bool = False
 ) -> dict[str, tf.Tensor]:
     """Makes the batch of one step of a run again, such as one named in `not_finite.jsonl`.
 

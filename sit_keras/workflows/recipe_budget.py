@@ -1,6 +1,7 @@
 """Equal budgets for different settings: what a step costs, and a schedule that fits."""
 
 import math
+import os
 import pathlib
 import tempfile
 import time
@@ -36,8 +37,9 @@ class StepClock(keras.callbacks.Callback):
         super().__init__()
         self._path = path
         self._to_skip = COMPILING
-        kept = path is not None and path.exists()
-        values = read_json(path, "the time of the steps of a run") if kept else {}
+        values = {}
+        if path is not None and path.exists():
+            values = read_json(path, "the time of the steps of a run")
         self.seconds, self.steps = values.get("seconds", 0.0), values.get("steps", 0)
 
     @property
@@ -60,7 +62,9 @@ class StepClock(keras.callbacks.Callback):
             write_json(self._path, {"seconds": self.seconds, "steps": self.steps})
 
 
-def measure_step(config: RunConfig, data_dir: str | None = None, download: bool = False) -> float:
+def measure_step(
+    config: RunConfig, data_dir: str | os.PathLike | None = None, download: bool = False
+) -> float:
     """Returns the CPU-seconds of a step of a run, measured on a short one.
 
     Args:
@@ -75,11 +79,11 @@ def measure_step(config: RunConfig, data_dir: str | None = None, download: bool 
         pretrain(
             changed(config, short), folder, data_dir, download, callbacks=[clock], compare=False
         )
-    return clock.seconds_per_step
+    return clock.seconds / clock.steps
 
 
 def scheduled(
-    config: RunConfig, steps: int, data_dir: str | None = None, download: bool = False
+    config: RunConfig, steps: int, data_dir: str | os.PathLike | None = None, download: bool = False
 ) -> RunConfig:
     """Returns a run of so many steps, or a few less, with its whole schedule within them.
 

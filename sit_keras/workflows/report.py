@@ -46,7 +46,7 @@ _FIRST = ("neighbours", "reconstructions", "attention-rotation", "attention-cont
 def report(
     run: str | os.PathLike,
     dataset: str | None = None,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
 ) -> pathlib.Path:
     """Plots all pictures of a run, writes one page of them, and prints where they are.

@@ -10,9 +10,7 @@ from sit_keras.config.settings import OF_LEARNED_WEIGHTS, RunConfig
 keras_tuner = import_package("keras_tuner")
 
 
-def search_space(
-    config: RunConfig, parameters: typing.Sequence[str]
-) -> "keras_tuner.HyperParameters":
+def search_space(config: RunConfig, parameters: typing.Sequence[str]) -> typing.Any:
     """Returns the ranges to search, around the settings of a run.
 
     Args:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 import tempfile
 import time
@@ -43,7 +44,7 @@ class _Clock(keras.callbacks.Callback):
 
 def measure_steps(
     config: RunConfig,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike | None = None,
     download: bool = False,
     execution: Execution | None = None,
 ) -> StepTime:

@@ -96,7 +96,11 @@ def plan(table: str, configs: typing.Sequence[RunConfig]) -> list[Row]:
             rows.append(Row(f"{name}, from scratch", config, name, both, scratch=True))
             for count in range(1, len(TASKS) + 1):
                 for tasks in itertools.combinations(TASKS, count):
-                    fixed = {"weighting": "fixed", "task_weights": None, **OF_LEARNED_WEIGHTS}
+                    fixed: dict[str, typing.Any] = {
+                        "weighting": "fixed",
+                        "task_weights": None,
+                        **OF_LEARNED_WEIGHTS,
+                    }
                     part = dataclasses.replace(config, tasks=tasks, **fixed)
                     what = "all three" if count == len(TASKS) else " + ".join(tasks)
                     rows.append(Row(f"{name}, {what}", part, name, both))
@@ -255,7 +259,7 @@ def _results(table, preset, recipe, configs, settings, rows, values, largest) ->
 
 def _titles(rows) -> dict[str, str]:
     """Returns the names of rows as they are shown: without the paths of folders."""
-    titles = {}
+    titles: dict[str, str] = {}
     for row in rows:
         title = row.name
         for dataset in (row.pretraining.dataset, row.dataset):

@@ -33,7 +33,7 @@ keras_tuner = import_package("keras_tuner")
 BEST = "best.txt"  # in the folder of a search, one line
 
 
-class PretrainTuner(keras_tuner.Tuner):
+class PretrainTuner(keras_tuner.Tuner):  # type: ignore[name-defined]
     """Pre-trains an encoder for each trial of an oracle and scores it on held-out images.
 
     An interrupted trial goes on from its last checkpoint.
