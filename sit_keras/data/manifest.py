@@ -50,31 +50,35 @@ class Entry(typing.NamedTuple):
 Range = tuple[float, float] | None
 
 
-def check_files(root: str, files: list[str], value_range: Range = None) -> dict[str, Entry]:
+def check_files(
+    root: str, files: list[str], value_range: Range = None, channels: int = 3
+) -> dict[str, Entry]:
     """Reads each file that is new or has changed, and remembers what was found.
 
     Args:
         root: str. A folder, or the list that names the files: what the memory belongs to.
         files: paths below the folder, or absolute ones.
-        value_range: see `sit_keras.data.reading.check_image`.
+        value_range, channels: see `sit_keras.data.reading.check_image`.
 
     Returns:
         What is known, by path.
     """
-    known = remembered(root, files, value_range)
+    known = remembered(root, files, value_range, channels)
     new = [file for file in files if file not in known]
     if new:
         try:
-            for file, entry in _read_all(root, new, value_range):
+            for file, entry in _read_all(root, new, value_range, channels):
                 known[file] = entry
         finally:  # what was read before an interruption need not be read again
-            _write(_cache_path(root, value_range), known)
+            _write(_cache_path(root, value_range, channels), known)
     return known
 
 
-def remembered(root: str, files: list[str], value_range: Range = None) -> dict[str, Entry]:
+def remembered(
+    root: str, files: list[str], value_range: Range = None, channels: int = 3
+) -> dict[str, Entry]:
     """Returns what is known of those files that have not changed since; arguments as above."""
-    entries = _read(_cache_path(root, value_range))
+    entries = _read(_cache_path(root, value_range, channels))
     known = {}
     for file in files if entries else ():
         if (entry := entries.get(file)) is None:
@@ -86,11 +90,11 @@ def remembered(root: str, files: list[str], value_range: Range = None) -> dict[s
     return known
 
 
-def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
+def _read_all(root, files, value_range, channels) -> typing.Iterator[tuple[str, Entry]]:
     """Yields the paths with what was found, in their order, and shows the progress."""
 
     def examine(chunk):
-        return [_examine(os.path.join(root, file), value_range) for file in chunk]
+        return [_examine(os.path.join(root, file), value_range, channels) for file in chunk]
 
     chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
     pool = concurrent.futures.ThreadPoolExecutor(_cores())
@@ -103,7 +107,7 @@ def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _examine(path, value_range) -> Entry:
+def _examine(path, value_range, channels) -> Entry:
     begin, size, mtime, ctime, checksum, reason, note = time.time_ns(), 0, None, 0, 0, "", ""
     try:
         state = os.stat(path)
@@ -112,7 +116,7 @@ def _examine(path, value_range) -> Entry:
         size, ctime = state.st_size, state.st_ctime_ns
         if abs(begin - state.st_mtime_ns) >= UNSETTLED_NS:
             mtime = state.st_mtime_ns
-        note = reading.check_image(path, value_range)
+        note = reading.check_image(path, value_range, channels)
         checksum = _checksum(path)
     except OSError as error:
         reason = str(error).removeprefix(f"{path}: ")
@@ -150,7 +154,7 @@ def _version() -> str:
     return f"1 {PIL.__version__} {rules:08x}"
 
 
-def _cache_path(root, value_range) -> pathlib.Path | None:
+def _cache_path(root, value_range, channels) -> pathlib.Path | None:
     """Returns the file that remembers a folder, or None where the user has no cache."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):
@@ -158,7 +162,7 @@ def _cache_path(root, value_range) -> pathlib.Path | None:
     if not os.path.isabs(cache):
         return None
     values = value_range and tuple(map(float, value_range))
-    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr(values).encode()
+    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr((values, channels)).encode()
     return pathlib.Path(cache) / "sit_keras" / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
 
 

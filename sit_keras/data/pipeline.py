@@ -126,7 +126,7 @@ def step_parts(
 
     Returns:
         A dataset of (step, position of the first image in the global batch, images or crops). Crops
-        are (b, V, S, S, 3) uint8.
+        are (b, V, S, S, C) uint8.
     """
     share = batch_size // shard.count
     rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
@@ -151,7 +151,7 @@ def step_parts(
         return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        opened = open_image(path, views.image_size, images.value_range)
+        opened = open_image(path, views.image_size, images.value_range, images.channels)
         boxes, flips = views.draw_crops(*tf.unstack(opened.size), step, position)
         image, scale = decode_image(opened, tf.reduce_min(boxes[:, 2:]) / views.image_size)
         return cut_crops(image, boxes * tf.tile(scale, (2,)), flips, views.image_size)
@@ -230,7 +230,7 @@ def eval_batches(
 
     def read(path):
         size = max(preprocessing.image_shape[:2])
-        opened = open_image(path, size, images.value_range)
+        opened = open_image(path, size, images.value_range, images.channels)
         height_and_width = tf.cast(opened.size, tf.float32)
         # The side that becomes the input: of a whole image, it is the long one.
         if preprocessing.config.fit == "pad":

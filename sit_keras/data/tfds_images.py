@@ -209,8 +209,6 @@ def _read(chosen: Chosen, split: str) -> ImageSet:
         decoders=tfds.decode.PartialDecoding(wanted),
     )
     pixels = np.asarray(data[chosen.image])
-    if pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels, 3, axis=-1)
     labels = np.full(len(pixels), NO_LABEL)
     if chosen.label:
         labels = np.asarray(data[chosen.label]).astype(np.int64)

@@ -59,7 +59,7 @@ class Embedder:
         An iterator over the `Vectors` of the images, `BATCH` of them at a time and in their order.
 
     Raises:
-        ValueError: if there is no such encoder, or it has no weights or does not take RGB images.
+        ValueError: if there is no such encoder, or it has no weights.
     """
 
     def __init__(self, encoder: str | os.PathLike, features: str = "tokens"):
@@ -70,13 +70,13 @@ class Embedder:
                 f"folder of train, or one of the trained encoders {', '.join(shipped())}."
             )
         self.network = SiTBackbone.from_preset(encoder)
-        if self.network.image_shape[-1] != 3:
-            raise ValueError(
-                f"The encoder takes images of {self.network.image_shape[-1]} channels, and all "
-                "images are read as RGB."
-            )
         self.features = features
         self._frozen = FrozenFeatures(self.network)
+
+    @property
+    def channels(self) -> int:
+        """Of the images that it takes."""
+        return self.network.image_shape[-1]
 
     @property
     def space(self) -> str:
@@ -110,7 +110,8 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        errors = [_reason(path, images.value_range) for path in images.items.tolist()]
+        settings = images.value_range, images.channels
+        errors = [_reason(path, *settings) for path in images.items.tolist()]
         errors = np.array(errors, object)
         good = np.flatnonzero(errors == "")
         width = self.network.hidden_dim * (2 if self.features == "tokens" else 1)
@@ -128,9 +129,9 @@ def _until_broken(batches: tf.data.Dataset) -> typing.Iterator[tf.Tensor]:
         yield from batches
 
 
-def _reason(path: str, value_range) -> str:
+def _reason(path: str, value_range, channels) -> str:
     try:
-        read_image(path, value_range=value_range)
+        read_image(path, value_range=value_range, channels=channels)
     except OSError as error:
         return str(error).removeprefix(f"{path}: ")
     return ""
