@@ -97,7 +97,7 @@ def _read_all(root, files, value_range, channels) -> typing.Iterator[tuple[str, 
         return [_examine(os.path.join(root, file), value_range, channels) for file in chunk]
 
     chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
-    pool = concurrent.futures.ThreadPoolExecutor(_cores())
+    pool = concurrent.futures.ThreadPoolExecutor(cores())
     with Progress("reading images", len(files)) as progress:
         try:
             for chunk, entries in zip(chunks, pool.map(examine, chunks), strict=True):
@@ -139,7 +139,7 @@ def _checksum(path) -> int:
     return checksum
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -154,16 +154,22 @@ def _version() -> str:
     return f"1 {PIL.__version__} {rules:08x}"
 
 
-def _cache_path(root, value_range, channels) -> pathlib.Path | None:
-    """Returns the file that remembers a folder, or None where the user has no cache."""
+def cache_folder() -> pathlib.Path | None:
+    """Returns the folder of what is remembered, or None where the user has no cache."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):
         cache = os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(cache):
+    return pathlib.Path(cache) / "sit_keras" if os.path.isabs(cache) else None
+
+
+def _cache_path(root, value_range, channels) -> pathlib.Path | None:
+    """Returns the file that remembers a folder, or None where the user has no cache."""
+    cache = cache_folder()
+    if cache is None:
         return None
     values = value_range and tuple(map(float, value_range))
     key = os.fsencode(os.path.realpath(root)) + b"\0" + repr((values, channels)).encode()
-    return pathlib.Path(cache) / "sit_keras" / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
+    return cache / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
 
 
 def _read(path) -> dict[str, Entry]:

@@ -14,6 +14,7 @@ from sit_keras.data.channel_statistics import channel_statistics
 from sit_keras.data.images import ImageSet
 from sit_keras.data.path_list import list_folder
 from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images
+from sit_keras.data.record_address import RecordAddress
 from sit_keras.data.sources import load_source
 from sit_keras.data.splits import hold_out
 
@@ -99,6 +100,8 @@ class RunData:
         if self.train.in_memory:
             return None
         kind, _, path = self.config.dataset.partition(":")
+        if kind == "tfds":
+            return pathlib.Path(RecordAddress.parse(str(self.train.items[0])).shard).parent
         return pathlib.Path(list_folder(path) if kind == "list" else path).expanduser()
 
     def refuse_as_output(self, output: str | os.PathLike) -> None:
