@@ -20,6 +20,7 @@ _NUMPY = b"\x93NUMPY"
 _BITS, _SAMPLES, _ORIENTATION = 258, 277, 274  # tags of TIFF
 _BIG_TIFF = 43  # the number that starts one of more than 4 GB
 _BAND_AXES = "SCQI"  # of tifffile: samples, channels, unnamed, pages
+_USUAL = (None, (0, 65535))  # the range of 16 bits
 _ROWS = 256  # that are scaled at once
 FIRST_CHANNELS = "its first axis is taken for the channels"
 
@@ -44,7 +45,8 @@ def holds_bands(stream: typing.BinaryIO, channels: int, value_range: Range | Non
     """Returns whether a file is to be read by this module, and not by Pillow.
 
     It reads NumPy files, and TIFF files for other than one or three channels. It also reads the
-    colours of TIFF files that Pillow does not know, or of whose 16 bits it keeps 8.
+    colours of TIFF files that Pillow does not know, or of whose 16 bits it would keep the upper 8
+    where a range is given.
     """
     start = stream.read(len(_NUMPY))
     stream.seek(0)
@@ -60,7 +62,7 @@ def holds_bands(stream: typing.BinaryIO, channels: int, value_range: Range | Non
     stream.seek(0)
     bits = tags.get(_BITS, 1)
     bits = max(bits) if isinstance(bits, tuple) else bits
-    return tags.get(_SAMPLES, 1) == 3 and bits > 8 and (value_range is not None or bits != 16)
+    return tags.get(_SAMPLES, 1) == 3 and bits > 8 and (bits != 16 or value_range not in _USUAL)
 
 
 def tiff_tags(stream: typing.BinaryIO) -> dict:
