@@ -202,7 +202,7 @@ def test_what_was_read_before_an_interruption_is_remembered(root, monkeypatch):
 
 
 def test_an_error_of_the_disk_is_not_remembered(root, read, monkeypatch):
-    def fail(path, value_range=None):
+    def fail(path, *settings):
         try:
             raise OSError(5, "Input/output error", path)
         except OSError as error:
