@@ -16,6 +16,7 @@ from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.path_list import PREFIX as LIST
 from sit_keras.data.path_list import load_list, survey_list
 from sit_keras.data.pixel_values import UnclearValues
+from sit_keras.data.reading import check_image
 from sit_keras.data.records import describe_records, load_records
 from sit_keras.data.tfds_images import (
     DEFAULT_DATA_DIR,
@@ -154,6 +155,8 @@ def _with_channels(source: Source, channels: int) -> Source:
 
     def converted(images):
         if images is None or not images.in_memory:
+            if images and channels not in (1, 3):  # which their files do not become
+                check_image(str(images.items[0]), channels=channels)
             return images and dataclasses.replace(images, channels=channels)
         try:
             return dataclasses.replace(images, items=with_channels(images.items, channels))

@@ -225,6 +225,8 @@ def test_colours_become_grey_where_one_channel_is_asked_for(prepared):
     assert source.train.items.shape == (2, 4, 5, 1)
     with pytest.raises(ValueError, match=r"1 channel, and 5 are expected"):
         load_source("tfds:small_set", prepared, channels=5)
+    with pytest.raises(OSError, match=r"tfrecord.* 3 channels, and 5 are expected"):
+        load_source("tfds:turned_photos", prepared, channels=5)
 
 
 def test_a_set_by_its_tfds_name_is_the_one_with_a_name_here(real_images):
