@@ -114,11 +114,9 @@ def _lead(config, log):
     done = f"{len(log['epoch'])} of {config.epochs} epochs by {', '.join(config.tasks)}"
     text = f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
     channels = config.model.channels
-    return (
-        text
-        if channels in (1, 3)
-        else f"{text} Images of {channels} channels show {SHOWN_CHANNELS}."
-    )
+    if channels not in (1, 3):
+        text += f" Of the {channels} channels, pictures show {SHOWN_CHANNELS}."
+    return text
 
 
 def _answer(config, results, log):
