@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from bands_case import write_bands
 from conftest import ROOT
 from PIL import Image
 
@@ -25,9 +26,10 @@ LEFT = {
 }
 
 
-def way():
-    """The lines of the first block, as words."""
-    block = re.search(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[1]
+def way(heading="# Your own images"):
+    """The lines of the first block below a heading, as words."""
+    below = PAGE[PAGE.index(f"{heading}\n") :]
+    block = re.search(r"^```bash\n(.*?)^```", below, re.DOTALL | re.MULTILINE)[1]
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
 
 
@@ -35,6 +37,18 @@ def test_the_way_has_every_step():
     first, *others = way()
     assert first[0] == "train" and first[-1] == "--dry_run"
     assert [verb for verb, *_ in others] == list(LEFT)
+
+
+def typed(folder, verb, *arguments):
+    """The result of a command in a folder; training is two epochs long."""
+    short = ["--epochs=2"] if verb == "train" else []
+    result = subprocess.run(
+        [sys.executable, "-m", "sit_keras", verb, *arguments, *short],
+        capture_output=True, text=True, cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, f"{verb}: {result.stderr[-2000:]}"
+    return result
 
 
 @pytest.mark.slow
@@ -50,13 +64,7 @@ def test_every_line_of_the_way_runs_as_it_stands(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "new.jpg")
     for verb, *arguments in way():
         dry = "--dry_run" in arguments
-        short = ["--epochs=2"] if verb == "train" else []
-        result = subprocess.run(
-            [sys.executable, "-m", "sit_keras", verb, *arguments, *short],
-            capture_output=True, text=True, cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert result.returncode == 0, f"{verb}: {result.stderr[-2000:]}"
+        result = typed(tmp_path, verb, *arguments)
         if dry:
             assert len(result.stdout.splitlines()) <= 15 and not (tmp_path / "runs").exists()
         else:
@@ -65,3 +73,17 @@ def test_every_line_of_the_way_runs_as_it_stands(tmp_path):
             assert "too few" in result.stdout  # the answer to two epochs
         if verb == "search":
             assert "my/photos/light/" in result.stdout.splitlines()[1]  # it is a light one
+
+
+@pytest.mark.slow
+def test_every_line_about_satellite_images_runs_as_it_stands(tmp_path):
+    write_bands(tmp_path / "my" / "fields")
+    said = {}
+    for verb, *arguments in way("## Satellite and microscope images"):
+        said[verb] = typed(tmp_path, verb, *arguments).stdout
+    assert list(said) == ["doctor", "train", "evaluate", "embed", "export", "verify"]
+    assert "40 images in 2 classes (across, down), 20 to test" in said["doctor"]
+    assert "of 5 channels were measured on" in said["doctor"]
+    assert "Images have 5 channels. Left out, as for three alone: views.saturation" in said["train"]
+    assert (tmp_path / "fields.npz").is_file() and "60 images of" in said["embed"]
+    assert "serving_default" in said["verify"] and "serving_bytes" not in said["verify"]

@@ -51,6 +51,14 @@ class PackedImages:
             raise ValueError(f"{path} has no images: expected a file of pack_images.py.")
         return cls(images, str(arrays["dataset"]))
 
+    def refuse_other_channels(self, channels: int) -> None:
+        """Raises ValueError unless the images have these channels."""
+        if self.images.shape[-1] != channels:
+            raise ValueError(
+                f"The packed images of {self.dataset} have {self.images.shape[-1]} channels, and "
+                f"model.channels is {channels}: this loop is for RGB; train.py takes any number."
+            )
+
     @property
     def fingerprint(self) -> int:
         """A number that changes with any pixel."""

@@ -59,6 +59,7 @@ def run(options: Options) -> None:
     preset = options.preset or usual_preset(packed.dataset)
     config = run_config(preset, recipe=options.recipe, dataset=packed.dataset, holdout=0.0)
     config = changed(config, read_set(options))
+    packed.refuse_other_channels(config.model.channels)
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, {jax.devices()[0].device_kind}")
     pretraining = Pretraining(config, packed.images)
     if options.measure:

@@ -61,22 +61,24 @@ def color_jitter(images, factors, order):
     """Changes brightness, contrast and saturation by factors, in an order of each image's own.
 
     Each is a blend `factor * image + (1 - factor) * target` with black, with the mean grey of the
-    image or with its greyscale version, clipped after each, as in Pillow's ImageEnhance.
+    image or with its greyscale version, clipped after each, as in Pillow's ImageEnhance. Other than
+    three channels have no saturation, and their grey is the mean of all.
 
     Args:
-        images: (N, H, W, 3) float32 in [0, 1].
+        images: (N, H, W, C) float32 in [0, 1].
         factors: (N, 3) float32, indexed by BRIGHTNESS, CONTRAST, SATURATION; 1 changes nothing.
         order: (N, 3) int, a permutation of those three.
 
     Returns:
-        (N, H, W, 3) float32 in [0, 1].
+        (N, H, W, C) float32 in [0, 1].
     """
-    for step in range(3):
+    has_colours, weights = images.shape[-1] == len(LUMA), grey_weights(images.shape[-1])
+    for step in range(factors.shape[-1]):
         kind = order[:, step]  # (N,)
         factor = ops.take_along_axis(factors, kind[:, None], axis=1)[:, :, None, None]
         kind = kind[:, None, None, None]
-        grey = _weighted_channels(images, LUMA)
-        target = ops.where(kind == SATURATION, grey, 0.0)  # (N, H, W, 1)
+        grey = _weighted_channels(images, weights)
+        target = ops.where(kind == SATURATION, grey if has_colours else images, 0.0)
         target = ops.where(kind == CONTRAST, ops.mean(grey, axis=(1, 2), keepdims=True), target)
         images = ops.clip(factor * images + (1.0 - factor) * target, 0.0, 1.0)
     return images
@@ -109,6 +111,11 @@ def turn_hue(images, turns):
 def greyscale(images):
     """Gives each pixel of images (N, H, W, 3) its luma in all channels."""
     return ops.concatenate([_weighted_channels(images, LUMA)] * 3, axis=-1)
+
+
+def grey_weights(channels: int) -> tuple[float, ...]:
+    """Returns the weights of the channels in the grey of a pixel: luma, or equal ones."""
+    return LUMA if channels == len(LUMA) else (1.0 / channels,) * channels
 
 
 def solarize(images):
@@ -178,17 +185,8 @@ def _one_block_mask(images, block):
 
 
 def grey_block(images, block):
-    """Takes the colour out of one block: each pixel becomes the plain mean of its channels.
-
-    Args:
-        images: (N, H, W, C).
-        block: (N, 4) float32.
-
-    Returns:
-        (N, H, W, C).
-    """
-    channels = images.shape[-1]
-    grey = _weighted_channels(images, (1.0 / channels,) * channels)
+    """Gives each pixel of one block (N, 4) of images (N, H, W, C) the mean of its channels."""
+    grey = _weighted_channels(images, (1.0 / images.shape[-1],) * images.shape[-1])
     return ops.where(_one_block_mask(images, block), grey, images)
 
 
@@ -258,16 +256,12 @@ def fill_blocks(images, blocks, active, content):
 
 
 def distort_block(images, block, factors, order, mean=IMAGENET_MEAN, std=IMAGENET_STD):
-    """Applies `color_jitter` to one block of normalised images.
+    """Applies `color_jitter` to one block (N, 4) of images (N, H, W, C) that are normalised.
 
     Args:
-        images: (N, H, W, 3) float32, normalised.
-        block: (N, 4) float32.
+        images, block: as above.
         factors, order: as for `color_jitter`.
         mean, std: with which the images were normalised.
-
-    Returns:
-        (N, H, W, 3) float32, normalised.
     """
     pixels = ops.clip(denormalize(images, mean, std), 0.0, 1.0)
     distorted = normalize(color_jitter(pixels, factors, order), mean, std)

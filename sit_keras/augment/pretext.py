@@ -177,8 +177,7 @@ class TwoViews:
         shape = ops.shape(crops)
         x = ops.reshape(crops, (shape[0] * NUM_VIEWS, *shape[2:]))  # (M, S, S, C)
         uniforms = self._uniforms(step, _APPEARANCE, positions, APPEARANCE_NUMBERS)  # (M, n)
-        if shape[-1] == 3:
-            x = self._recolor(x, uniforms[:, 1:], step, positions)
+        x = self._recolor(x, uniforms[:, 1:], step, positions)
         if self.views.solarize_probability > 0:
             chosen = sampling.solarized(self._number(step, _SOLARIZE, positions), self.views)
             x = _where(chosen, operations.solarize(x), x)
@@ -222,16 +221,19 @@ class TwoViews:
         return x
 
     def _recolor(self, x, uniforms, step, positions):
-        """Jitters the colours of views (M, S, S, 3) in [0, 1], the hue last, and greys some."""
-        views = self.views
+        """Jitters views (M, S, S, C) in [0, 1], the hue last, and greys some.
+
+        Hue and grey are left out, as saturation is, where there are not three channels.
+        """
+        views, has_colours = self.views, x.shape[-1] == len(operations.LUMA)
         jittered = operations.color_jitter(x, *sampling.jitter(uniforms, views))
-        if views.hue > 0:
+        if views.hue > 0 and has_colours:
             turns = sampling.hue_turns(self._number(step, _HUE, positions), views)
             jittered = operations.turn_hue(jittered, turns)
         if views.jitter_probability < 1:
             chosen = self._number(step, _JITTERED, positions) < views.jitter_probability
             jittered = _where(chosen, jittered, x)
-        if views.greyscale_probability > 0:
+        if views.greyscale_probability > 0 and has_colours:
             chosen = self._number(step, _GREYSCALE, positions) < views.greyscale_probability
             jittered = _where(chosen, operations.greyscale(jittered), jittered)
         return jittered

@@ -11,7 +11,7 @@ import math
 
 from keras import ops
 
-from sit_keras.augment.operations import LUMA
+from sit_keras.augment.operations import LUMA, grey_weights
 from sit_keras.config.preprocessing import IMAGENET_MEAN
 
 # timm's "increasing" set, in which a larger magnitude always means a stronger change.
@@ -46,15 +46,19 @@ def draw_round(uniforms, magnitude: float):
     return ops.cast(operation, "int32"), ops.where(sign < 0.5, -level, level)
 
 
-def apply_round(images, operation, level):
+def apply_round(images, operation, level, mean=IMAGENET_MEAN):
     """Does one operation to each image.
 
+    Images of other than three channels have no colour to change, so `color` leaves them; their grey
+    is the mean of the channels.
+
     Args:
-        images: (N, H, W, 3) float32 in [0, 1].
+        images: (N, H, W, C) float32 in [0, 1].
         operation, level: as of `draw_round`.
+        mean: one number a channel. The colour of what comes in from beyond the border.
 
     Returns:
-        (N, H, W, 3) float32 in [0, 1].
+        (N, H, W, C) float32 in [0, 1].
 
     Reference:
         Cubuk et al. 2019, RandAugment; the strengths are timm's.
@@ -67,25 +71,30 @@ def apply_round(images, operation, level):
     x = ops.round(images * 255.0)
     x = _look_up(x, _tables(x, operation, level))
     enhancement = 1.0 + 0.9 * level
-    luma = ops.sum(x * ops.convert_to_tensor(LUMA), axis=-1, keepdims=True)
-    x = _blend(x, luma, chosen("color", enhancement, 1.0))
+    if x.shape[-1] == len(LUMA):
+        x = _blend(x, _grey(x), chosen("color", enhancement, 1.0))
     x = _blend(x, _smooth(x), chosen("sharpness", enhancement, 1.0))
     angle = chosen("rotate", level * (math.pi / 6), 0.0)
     shear_x, shear_y = chosen("shear_x", 0.3 * level, 0.0), chosen("shear_y", 0.3 * level, 0.0)
     shift_x = chosen("translate_x", 0.45 * level * images.shape[2], 0.0)
     shift_y = chosen("translate_y", 0.45 * level * images.shape[1], 0.0)
-    return _move(x, angle, shear_x, shear_y, shift_x, shift_y) / 255.0
+    return _move(x, angle, shear_x, shear_y, shift_x, shift_y, mean) / 255.0
+
+
+def _grey(x):
+    """The luma (N, H, W, 1) of colours, the mean of other channels."""
+    weights = grey_weights(x.shape[-1])
+    return ops.sum(x * ops.convert_to_tensor(weights), axis=-1, keepdims=True)
 
 
 def _tables(x, operation, level):
-    """Returns for each image and channel the new value of every old one, (N, 3, 256)."""
+    """Returns for each image and channel the new value of every old one, (N, C, 256)."""
     strength = ops.abs(level)[:, None, None]
-    old = ops.broadcast_to(ops.arange(256, dtype="float32"), (ops.shape(x)[0], 3, 256))
-    low = ops.min(x, axis=(1, 2))[..., None]  # (N, 3, 1)
+    old = ops.broadcast_to(ops.arange(256, dtype="float32"), (ops.shape(x)[0], x.shape[-1], 256))
+    low = ops.min(x, axis=(1, 2))[..., None]  # (N, C, 1)
     high = ops.max(x, axis=(1, 2))[..., None]
     step = 2.0 ** (4.0 + ops.floor(4.0 * strength))  # the values that fall together
-    luma = ops.sum(x * ops.convert_to_tensor(LUMA), axis=-1)
-    mean = ops.round(ops.mean(luma, axis=(1, 2)))[:, None, None]
+    mean = ops.round(ops.mean(_grey(x), axis=(1, 2)))[..., None]  # (N, 1, 1)
     factor = (1.0 + 0.9 * level)[:, None, None]
     threshold = 256.0 - ops.floor(256.0 * strength)
     stretched = (old - low) * 255.0 / ops.maximum(high - low, 1.0)
@@ -106,31 +115,33 @@ def _tables(x, operation, level):
 
 
 def _equalizing(x):
-    """Returns the tables (N, 3, 256) that spread values evenly, as Pillow's `equalize` counts."""
-    count, pixels = ops.shape(x)[0], x.shape[1] * x.shape[2]
+    """Returns the tables (N, C, 256) that spread values evenly, as Pillow's `equalize` counts."""
+    count, pixels, channels = ops.shape(x)[0], x.shape[1] * x.shape[2], x.shape[-1]
     values = ops.reshape(
         ops.transpose(ops.cast(x, "int32"), (0, 3, 1, 2)), (-1, pixels)
-    )  # (N*3, HW)
-    first = 256 * ops.arange(3 * count, dtype="int32")[:, None]
+    )  # (N*C, HW)
+    first = 256 * ops.arange(channels * count, dtype="int32")[:, None]
     histogram = ops.segment_sum(
         ops.ones_like(ops.reshape(values, (-1,)), dtype="float32"),
         ops.reshape(values + first, (-1,)),
-        num_segments=256 * 3 * count,
+        num_segments=256 * channels * count,
     )
-    histogram = ops.reshape(histogram, (-1, 3, 256))
+    histogram = ops.reshape(histogram, (-1, channels, 256))
     last = ops.max(ops.where(histogram > 0, ops.arange(256), 0), axis=-1, keepdims=True)
     of_last = ops.take_along_axis(histogram, last, axis=-1)
-    step = ops.floor((pixels - of_last) / 255.0)  # (N, 3, 1)
+    step = ops.floor((pixels - of_last) / 255.0)  # (N, C, 1)
     before = ops.cumsum(histogram, axis=-1) - histogram
     spread = ops.floor((ops.floor(step / 2.0) + before) / ops.maximum(step, 1.0))
     return ops.where(step > 0, spread, ops.arange(256, dtype="float32"))
 
 
 def _look_up(x, tables):
-    """Replaces the values of x (N, H, W, 3) by those of the tables (N, 3, 256)."""
+    """Replaces the values of x (N, H, W, C) by those of the tables (N, C, 256)."""
     shape = ops.shape(x)
-    values = ops.transpose(ops.reshape(ops.cast(x, "int32"), (shape[0], -1, 3)), (0, 2, 1))
-    new = ops.take_along_axis(tables, values, axis=-1)  # (N, 3, H*W)
+    values = ops.transpose(
+        ops.reshape(ops.cast(x, "int32"), (shape[0], -1, x.shape[-1])), (0, 2, 1)
+    )
+    new = ops.take_along_axis(tables, values, axis=-1)  # (N, C, H*W)
     return ops.reshape(ops.transpose(new, (0, 2, 1)), shape)
 
 
@@ -153,7 +164,7 @@ def _smooth(x):
     )
 
 
-def _move(x, angle, shear_x, shear_y, shift_x, shift_y):
+def _move(x, angle, shear_x, shear_y, shift_x, shift_y, mean):
     """Rotates (counter-clockwise, radians), shears and shifts; what comes in is the mean colour.
 
     Each output pixel is read from `[[cos, -sin], [sin, cos]] @ (its place from the centre)` for a
@@ -169,5 +180,5 @@ def _move(x, angle, shear_x, shear_y, shift_x, shift_y):
     y0 = down - sin * across - cos * down + shear_y / 2 + shift_y
     zero = ops.zeros_like(angle)
     places = ops.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=-1)  # (N, 8)
-    fill = 255.0 * ops.convert_to_tensor(IMAGENET_MEAN)
+    fill = 255.0 * ops.convert_to_tensor(mean)
     return fill + ops.image.affine_transform(x - fill, places, "bilinear", "constant", 0.0)

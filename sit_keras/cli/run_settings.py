@@ -13,7 +13,7 @@ from sit_keras.config.settings import RunConfig
 from sit_keras.config.shipped import shipped
 
 # Flags that change a setting of the preset; without a value they leave it.
-NETWORK = ("image_size", "patch_size")
+NETWORK = ("image_size", "patch_size", "channels")
 PREPROCESSING = ("fit",)
 SETTINGS = (
     "epochs", "batch_size", "steps_per_epoch", "learning_rate", "min_learning_rate",
@@ -138,6 +138,11 @@ def define_settings(flags: Flags) -> None:
     string("precision", "float32, mixed_bfloat16 or mixed_float16.")
     integer("image_size", "Side of the network's input in pixels.")
     integer("patch_size", "Side of a patch in pixels; it divides image_size.")
+    integer(
+        "channels",
+        "Channels of the images: 1 for grey ones, 5 for five bands. Where they are not 3, mean and "
+        "deviation are measured, unless --set=preprocessing.mean and std give them.",
+    )
     string(
         "fit",
         "How images that are not square become the input wherever no random crop is taken: crop "

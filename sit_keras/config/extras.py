@@ -14,6 +14,8 @@ EXTRAS = {
     "pi_heif": ("pi-heif", "heic"),
     "torch": ("torch", "torch"),
     "safetensors": ("safetensors", "torch"),
+    "tifffile": ("tifffile", "bands"),
+    "imagecodecs": ("imagecodecs", "bands"),
     "pyarrow": ("pyarrow", "parquet"),
     "jax": ("jax", "jax"),
     "tf2onnx": ("tf2onnx", "onnx"),

@@ -7,7 +7,6 @@ import typing
 from sit_keras.config.checks import check_choice, require
 from sit_keras.config.fields import check_at_least, normalize_fields
 
-NUM_CHANNELS = 3  # every source delivers RGB
 STEMS = ("patch", "conv")
 PROJECTION_NORMS = ("none", "layer")
 MAX_PROJECTION_LAYERS = 3
@@ -33,6 +32,7 @@ class NetworkConfig:
         projection_layers: int from 1 to 3. Layers of the contrastive head. All but the last are as
             wide as `mlp_dim`, and a GELU follows each of them.
         projection_norm: `none`, or `layer` for layer normalisation before each of these GELUs.
+        channels: int. Of the images: 3 for colours, 1 for grey, or as many bands as they have.
     """
 
     image_size: int = 224
@@ -47,6 +47,7 @@ class NetworkConfig:
     stem: str = "patch"
     projection_layers: int = 1
     projection_norm: str = "none"
+    channels: int = 3
 
     num_prefix_tokens: typing.ClassVar[int] = 2
 
@@ -57,14 +58,14 @@ class NetworkConfig:
             f"degrees; received {self.image_size!r}.",
         )
         normalize_fields(self)
-        check_at_least(self, 1, "image_size", "projection_dim")
+        check_at_least(self, 1, "image_size", "projection_dim", "channels")
         check_network(**self.backbone_arguments())
         check_projection(self.projection_layers, self.projection_norm)
 
     def backbone_arguments(self) -> dict[str, typing.Any]:
         """Returns the arguments with which `SiTBackbone` builds this network."""
         names = [field.name for field in dataclasses.fields(self)]
-        names = [x for x in names if x != "image_size" and not x.startswith("projection_")]
+        names = [x for x in names if not x.startswith(("image_size", "projection_", "channels"))]
         return {"image_shape": self.image_shape, **{name: getattr(self, name) for name in names}}
 
     def projection_arguments(self) -> dict[str, typing.Any]:
@@ -75,7 +76,7 @@ class NetworkConfig:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the input."""
-        return (self.image_size, self.image_size, NUM_CHANNELS)
+        return (self.image_size, self.image_size, self.channels)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -94,10 +95,10 @@ class NetworkConfig:
         d, m = self.hidden_dim, self.mlp_dim
         rows, columns = self.grid
         tokens = self.num_prefix_tokens + rows * columns
-        patches = rows * columns * self.patch_size**2 * NUM_CHANNELS * d
+        patches = rows * columns * self.patch_size**2 * self.channels * d
         if self.stem == "conv":
             patches = rows * columns * d * d
-            for i, (old, new) in enumerate(_stem_sizes(NUM_CHANNELS, self.patch_size, d), start=1):
+            for i, (old, new) in enumerate(_stem_sizes(self.channels, self.patch_size, d), start=1):
                 patches += (self.image_size // 2**i) ** 2 * 9 * old * new
         block = tokens * (4 * d * d + 2 * d * m) + 2 * tokens**2 * d
         return 2 * (patches + self.num_layers * block)  # a product and a sum each
@@ -106,7 +107,7 @@ class NetworkConfig:
     def num_flops(self) -> int:
         """As `num_encoder_flops`, of the encoder and its three heads."""
         rows, columns = self.grid
-        pixels = rows * columns * self.patch_size**2 * NUM_CHANNELS
+        pixels = rows * columns * self.patch_size**2 * self.channels
         heads = self.hidden_dim * (4 + pixels)
         heads += sum(old * new for old, new in self._projection_sizes)
         return self.num_encoder_flops + 2 * heads
@@ -117,7 +118,7 @@ class NetworkConfig:
         d = self.hidden_dim
         rotation = 4 * d + 4
         projection = count_projection_parameters(d, self.mlp_dim, **self.projection_arguments())
-        reconstruction = d * self.patch_size**2 * NUM_CHANNELS + NUM_CHANNELS
+        reconstruction = d * self.patch_size**2 * self.channels + self.channels
         return self.num_encoder_parameters + rotation + projection + reconstruction
 
     @property

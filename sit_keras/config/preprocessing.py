@@ -50,3 +50,8 @@ class PreprocessingConfig:
             f"value_range must be (low, high), such as (0, 255) or (0, 1); received "
             f"{self.value_range}.",
         )
+
+    @property
+    def is_of_imagenet(self) -> bool:
+        """Whether mean and deviation are those of the colours of ImageNet, the defaults."""
+        return (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)

@@ -37,7 +37,8 @@ class ViewConfig:
         jitter_probability: float. Chance that the colours of a view are jittered at all.
         hue: float in [0, 0.5]. The last part of the jitter turns the hue by a share of the colour
             circle that is uniform in [-hue, hue].
-        greyscale_probability: float. Chance that a view of three channels loses its colours.
+        greyscale_probability: float. Chance that a view loses its colours. Like `saturation` and
+            `hue`, it is for images of three channels, and left out for others.
         solarize_probability: float. Chance that the bright half of the values of an image's second
             view is inverted. The first view never is.
         turned_every: int or None. The rotation task learns from extra samples, the turned clean
@@ -117,7 +118,9 @@ class RunConfig:
         preset: str. The named preset that the settings started from.
         model, views, corruption: the network, the views and their corruption.
         preprocessing: PreprocessingConfig. How images are normalised, here and wherever the encoder
-            is used afterwards, and the centre crop of evaluation.
+            is used afterwards, and the centre crop of evaluation. The mean and the deviation of its
+            defaults are those of three channels; where `model.channels` is another number, they
+            are measured when the run begins.
         initial_encoder: str or None. What to start from, as for `SiTBackbone.from_preset`: the name
             of an encoder that comes with the package, a run folder or a `.keras` file, of the
             network's own sizes but for the image size; None starts from new weights.
@@ -188,6 +191,13 @@ class RunConfig:
 
     def __post_init__(self):
         normalize_fields(self)
+        given = len(self.preprocessing.mean)
+        require(
+            given == self.model.channels or self.measures_channels,
+            f"preprocessing.mean and std have values for {given} channels, and model.channels is "
+            f"{self.model.channels}: give one of each for every channel, or none to have them "
+            "measured.",
+        )
         for name in ("dataset", "preset", "initial_encoder", "recipe"):
             require(getattr(self, name) != "", f"{name} must not be empty.")
         check_tasks(self.tasks)
@@ -219,6 +229,11 @@ class RunConfig:
             f"A batch_size of {self.batch_size} is no multiple of views.turned_every={every}: use "
             f"{-(-self.batch_size // every) * every} images, or turn others.",
         )
+
+    @property
+    def measures_channels(self) -> bool:
+        """Whether the images have other channels than red, green and blue, and no mean is given."""
+        return self.model.channels != NetworkConfig.channels and self.preprocessing.is_of_imagenet
 
     @property
     def effective_warmup_epochs(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import HEADS, RELEASES
-from sit_keras.config.network import NUM_CHANNELS, NetworkConfig
+from sit_keras.config.network import NetworkConfig
 from sit_keras.convert import torch_files, weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
@@ -173,10 +173,11 @@ def _config(state, num_heads, path) -> NetworkConfig:
     width, channels, patch_size, _ = state["patch_embed.proj.weight"].shape
     num_patches = state["pos_embed"].shape[1] - NetworkConfig.num_prefix_tokens
     side = math.isqrt(max(num_patches, 0))
-    if channels != NUM_CHANNELS or side * side != num_patches or not side:
+    if channels != NetworkConfig.channels or side * side != num_patches or not side:
         raise ValueError(
             f"{path} is for images of {channels} channels in {num_patches} patches: expected "
-            f"{NUM_CHANNELS} channels, and patches in a square."
+            f"{NetworkConfig.channels} channels, whose mean and deviation are known, and patches "
+            "in a square."
         )
     if num_heads is None and width not in HEADS:
         raise ValueError(

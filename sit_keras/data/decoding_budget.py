@@ -5,6 +5,9 @@ import contextlib
 import threading
 import typing
 
+# Decoding may take this many bytes, unless all pixels of the file are asked for.
+MOST_MEMORY = 960 * 2**20
+
 
 class DecodingBudget:
     """Bytes that threads share; whoever finds too few left waits for the others.

@@ -54,7 +54,10 @@ class Survey(typing.NamedTuple):
 
 
 def load_folder(
-    path: str | os.PathLike, strict: bool, value_range: tuple[float, float] | None = None
+    path: str | os.PathLike,
+    strict: bool,
+    value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> tuple[ImageSet, ImageSet | None]:
     """Finds the images under a folder, checks that each can be read, and prints what was found.
 
@@ -66,7 +69,7 @@ def load_folder(
     Args:
         path: the folder.
         strict: bool. Refuse broken files instead of naming and skipping them.
-        value_range: as for `sit_keras.data.reading.read_image`.
+        value_range, channels: as for `sit_keras.data.reading.read_image`.
 
     Returns:
         The training images, and the test images of the same classes, or None where there are none.
@@ -75,11 +78,11 @@ def load_folder(
         ValueError: if the folder is missing, holds no image, or (strict) holds a broken one.
     """
     folder = _open(path)
-    entries = manifest.check_files(folder.found.root, folder.files, value_range)
+    entries = manifest.check_files(folder.found.root, folder.files, value_range, channels)
     root = folder.found.root
     broken = {os.path.join(root, file): e.reason for file, e in entries.items() if e.reason}
     report_broken(root, broken, len(folder.files), strict)
-    contents = _arrange(folder, entries, value_range)
+    contents = _arrange(folder, entries, value_range, channels)
     print(contents.text)
     return contents.train, contents.test
 
@@ -88,11 +91,12 @@ def survey_folder(
     path: str | os.PathLike,
     value_range: tuple[float, float] | None = None,
     read: bool = False,
+    channels: int = 3,
 ) -> Survey:
     """Returns what `load_folder` would train on.
 
     Args:
-        path, value_range: as for `load_folder`.
+        path, value_range, channels: as for `load_folder`.
         read: bool. Read the files that were not read yet, as `load_folder` does. Otherwise no file
             is opened, and those that an earlier opening could not use do not count.
 
@@ -101,7 +105,8 @@ def survey_folder(
     """
     folder = _open(path)
     look = manifest.check_files if read else manifest.remembered
-    contents = _arrange(folder, look(folder.found.root, folder.files, value_range), value_range)
+    entries = look(folder.found.root, folder.files, value_range, channels)
+    contents = _arrange(folder, entries, value_range, channels)
     train = contents.train
     labelled = int(np.sum(train.labels != NO_LABEL))
     return Survey(len(train), labelled, contents.text, train, contents.test is not None)
@@ -164,7 +169,9 @@ def _open(path) -> _Folder:
     return _Folder(found, folder_classes.find_splits(found))
 
 
-def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -> _Contents:
+def _arrange(
+    folder: _Folder, entries: dict[str, manifest.Entry], value_range, channels
+) -> _Contents:
     """Returns the images that can be used, with their labels, and a line about all of it."""
     found, splits = folder.found, folder.splits
 
@@ -195,6 +202,7 @@ def _arrange(folder: _Folder, entries: dict[str, manifest.Entry], value_range) -
             class_names=tuple(map(printable, classes)),
             checksums=np.array(known, np.uint32) if len(known) == len(files) else None,
             value_range=value_range,
+            channels=channels,
         )
 
     trained = images(train, splits.train_folder)

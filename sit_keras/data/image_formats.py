@@ -13,7 +13,7 @@ _HEIF = (".heic", ".heif", ".hif")
 # In small letters. What a file is, its contents decide among the formats below.
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif",
-    ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
+    ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".npy",
     *([".avif"] if HAS_AVIF else []),
     *(_HEIF if HAS_HEIF else []),
 )  # fmt: skip
@@ -42,7 +42,7 @@ OTHER_IMAGES = {
     ),
     **dict.fromkeys(
         (".dcm", ".dicom", ".nii", ".nrrd", ".mha", ".mhd", ".exr", ".hdr", ".pfm", ".fits",
-         ".fit", ".fts", ".czi", ".nd2", ".lif", ".lsm", ".svs", ".ndpi", ".mrxs", ".vsi", ".npy"),
+         ".fit", ".fts", ".czi", ".nd2", ".lif", ".lsm", ".svs", ".ndpi", ".mrxs", ".vsi"),
         _VALUES,
     ),
 }  # fmt: skip

@@ -12,12 +12,13 @@ class ImageSet:
     """Images with integer labels.
 
     Args:
-        items: uint8 pixels (N, H, W, 3), or file paths (N,) as strings.
+        items: uint8 pixels (N, H, W, C), or file paths (N,) as strings.
         labels: (N,) int. `NO_LABEL` (-1) marks an image without one.
         class_names: the names of classes 0, 1, ...
         checksums: (N,) uint32 of the contents of the files, or None where they are not known.
         value_range: the values of files of more than 8 bits that become black and white, or None,
             see `sit_keras.data.reading.read_image`.
+        channels: int. How many the files are read with; those of pixels are known.
     """
 
     items: np.ndarray
@@ -25,6 +26,7 @@ class ImageSet:
     class_names: tuple[str, ...] = ()
     checksums: np.ndarray | None = None
     value_range: tuple[float, float] | None = None
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,6 +1,6 @@
 """Augmented images with their labels, for training a classifier.
 
-Shapes: B batch, S side, K classes.
+Shapes: B batch, S side, C channels, K classes.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class AugmentedViews:
         return self.config.seed
 
     def crop(self, images: tf.Tensor, step: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Returns random crops (B, S, S, 3) float32 in [0, 1] of images (B, H, W, 3) uint8."""
+        """Returns random crops (B, S, S, C) float32 in [0, 1] of images (B, H, W, C) uint8."""
         uniforms = self._uniforms(step, _CROP, positions, CROP_NUMBERS)[:, None]
         pixels = operations.unit_pixels(images)
         return random_crops(pixels, uniforms, self.config.views, self.image_size)[:, 0]
@@ -52,22 +52,23 @@ class AugmentedViews:
         return draw_crops(uniforms, height, width, self.config.views)
 
     def finish(self, crops: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns views (B, S, S, 3) float32, normalised, of crops (B, S, S, 3) in [0, 1]."""
-        x, config = crops, self.config
+        """Returns views (B, S, S, C) float32, normalised, of crops (B, S, S, C) in [0, 1]."""
+        x, config, channels = crops, self.config, len(self.preprocessing.mean)
         positions = tf.range(tf.shape(x)[0])
         count = config.rand_augment * rand_augment.ROUND_NUMBERS
         uniforms = self._uniforms(step, _ROUNDS, positions, count)
         for part in tf.split(uniforms, config.rand_augment, axis=1) if count else ():
-            x = rand_augment.apply_round(x, *rand_augment.draw_round(part, config.magnitude))
+            operation, level = rand_augment.draw_round(part, config.magnitude)
+            x = rand_augment.apply_round(x, operation, level, self.preprocessing.mean)
         x = operations.normalize(x, self.preprocessing.mean, self.preprocessing.std)
         if config.erasing > 0:
             uniforms = self._uniforms(step, _ERASE, positions, sampling.ERASE_NUMBERS)
             box, active = sampling.erased_box(uniforms, self.image_size, config.erasing)
-            pixels = self.image_size**2 * 3
+            pixels = self.image_size**2 * channels
             bits = random_bits(self.seed, step, _NOISE, positions, (pixels + 1) // 2)
             noise = tf.reshape(normal(bits)[:, :pixels], tf.shape(x))
             x = operations.fill_blocks(x, box[:, None], active[:, None], noise)
-        return tf.ensure_shape(x, (None, self.image_size, self.image_size, 3))
+        return tf.ensure_shape(x, (None, self.image_size, self.image_size, channels))
 
     def mix(
         self, images: tf.Tensor, targets: tf.Tensor, step: tf.Tensor
@@ -75,7 +76,7 @@ class AugmentedViews:
         """Mixes a batch by mixup or CutMix, whichever is drawn, and smooths the targets.
 
         Args:
-            images: (B, S, S, 3) float32.
+            images: (B, S, S, C) float32.
             targets: (B, K) float32, one-hot.
             step: scalar int64.
         """
@@ -109,7 +110,7 @@ def labelled_views(
         batch_size, start_step, end_step: as for `step_images`.
 
     Returns:
-        A dataset of pairs: views (B, S, S, 3) and targets (B, K), float32 both.
+        A dataset of pairs: views (B, S, S, C) and targets (B, K), float32 both.
     """
     with tf.device("CPU:0"):  # as the images
         labels, num_classes = tf.constant(images.class_labels()), len(images.class_names)

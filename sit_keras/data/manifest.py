@@ -50,31 +50,35 @@ class Entry(typing.NamedTuple):
 Range = tuple[float, float] | None
 
 
-def check_files(root: str, files: list[str], value_range: Range = None) -> dict[str, Entry]:
+def check_files(
+    root: str, files: list[str], value_range: Range = None, channels: int = 3
+) -> dict[str, Entry]:
     """Reads each file that is new or has changed, and remembers what was found.
 
     Args:
         root: str. A folder, or the list that names the files: what the memory belongs to.
         files: paths below the folder, or absolute ones.
-        value_range: see `sit_keras.data.reading.check_image`.
+        value_range, channels: see `sit_keras.data.reading.check_image`.
 
     Returns:
         What is known, by path.
     """
-    known = remembered(root, files, value_range)
+    known = remembered(root, files, value_range, channels)
     new = [file for file in files if file not in known]
     if new:
         try:
-            for file, entry in _read_all(root, new, value_range):
+            for file, entry in _read_all(root, new, value_range, channels):
                 known[file] = entry
         finally:  # what was read before an interruption need not be read again
-            _write(_cache_path(root, value_range), known)
+            _write(_cache_path(root, value_range, channels), known)
     return known
 
 
-def remembered(root: str, files: list[str], value_range: Range = None) -> dict[str, Entry]:
+def remembered(
+    root: str, files: list[str], value_range: Range = None, channels: int = 3
+) -> dict[str, Entry]:
     """Returns what is known of those files that have not changed since; arguments as above."""
-    entries = _read(_cache_path(root, value_range))
+    entries = _read(_cache_path(root, value_range, channels))
     known = {}
     for file in files if entries else ():
         if (entry := entries.get(file)) is None:
@@ -86,14 +90,14 @@ def remembered(root: str, files: list[str], value_range: Range = None) -> dict[s
     return known
 
 
-def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
+def _read_all(root, files, value_range, channels) -> typing.Iterator[tuple[str, Entry]]:
     """Yields the paths with what was found, in their order, and shows the progress."""
 
     def examine(chunk):
-        return [_examine(os.path.join(root, file), value_range) for file in chunk]
+        return [_examine(os.path.join(root, file), value_range, channels) for file in chunk]
 
     chunks = [files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)]
-    pool = concurrent.futures.ThreadPoolExecutor(_cores())
+    pool = concurrent.futures.ThreadPoolExecutor(cores())
     with Progress("reading images", len(files)) as progress:
         try:
             for chunk, entries in zip(chunks, pool.map(examine, chunks), strict=True):
@@ -103,7 +107,7 @@ def _read_all(root, files, value_range) -> typing.Iterator[tuple[str, Entry]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _examine(path, value_range) -> Entry:
+def _examine(path, value_range, channels) -> Entry:
     begin, size, mtime, ctime, checksum, reason, note = time.time_ns(), 0, None, 0, 0, "", ""
     try:
         state = os.stat(path)
@@ -112,7 +116,7 @@ def _examine(path, value_range) -> Entry:
         size, ctime = state.st_size, state.st_ctime_ns
         if abs(begin - state.st_mtime_ns) >= UNSETTLED_NS:
             mtime = state.st_mtime_ns
-        note = reading.check_image(path, value_range)
+        note = reading.check_image(path, value_range, channels)
         checksum = _checksum(path)
     except OSError as error:
         reason = str(error).removeprefix(f"{path}: ")
@@ -135,7 +139,7 @@ def _checksum(path) -> int:
     return checksum
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -150,16 +154,22 @@ def _version() -> str:
     return f"1 {PIL.__version__} {rules:08x}"
 
 
-def _cache_path(root, value_range) -> pathlib.Path | None:
-    """Returns the file that remembers a folder, or None where the user has no cache."""
+def cache_folder() -> pathlib.Path | None:
+    """Returns the folder of what is remembered, or None where the user has no cache."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):
         cache = os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(cache):
+    return pathlib.Path(cache) / "sit_keras" if os.path.isabs(cache) else None
+
+
+def _cache_path(root, value_range, channels) -> pathlib.Path | None:
+    """Returns the file that remembers a folder, or None where the user has no cache."""
+    cache = cache_folder()
+    if cache is None:
         return None
     values = value_range and tuple(map(float, value_range))
-    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr(values).encode()
-    return pathlib.Path(cache) / "sit_keras" / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
+    key = os.fsencode(os.path.realpath(root)) + b"\0" + repr((values, channels)).encode()
+    return cache / f"folder-{hashlib.sha256(key).hexdigest()[:32]}.json"
 
 
 def _read(path) -> dict[str, Entry]:

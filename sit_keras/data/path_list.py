@@ -44,14 +44,17 @@ def list_folder(path: str | os.PathLike) -> str:
 
 
 def load_list(
-    path: str | os.PathLike, strict: bool, value_range: tuple[float, float] | None = None
+    path: str | os.PathLike,
+    strict: bool,
+    value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> ImageSet:
     """Reads a list of image files, checks that each can be read, and prints what was found.
 
     Args:
         path: the list, see `read_list`.
         strict: bool. Refuse missing and broken files instead of naming and skipping them.
-        value_range: as for `sit_keras.data.reading.read_image`.
+        value_range, channels: as for `sit_keras.data.reading.read_image`.
 
     Returns:
         The images, in the order of the list. They have classes if it names at least two.
@@ -62,21 +65,23 @@ def load_list(
     """
     listing = read_list(path)
     there, missing = _look(listing)
-    entries = manifest.check_files(listing.path, there, value_range)
+    entries = manifest.check_files(listing.path, there, value_range, channels)
     reasons = {file: "there is no such file" for file in missing}
     reasons |= {file: entry.reason for file, entry in entries.items() if entry.reason}
     report_broken(listing.path, reasons, len(listing.classes), strict)
-    images, text = _arrange(listing, there, missing, entries, value_range)
+    images, text = _arrange(listing, there, missing, entries, value_range, channels)
     print(text)
     return images
 
 
-def survey_list(path: str | os.PathLike, value_range: tuple[float, float] | None = None) -> Survey:
+def survey_list(
+    path: str | os.PathLike, value_range: tuple[float, float] | None = None, channels: int = 3
+) -> Survey:
     """Returns what `load_list` would train on, without opening images; see `survey_folder`."""
     listing = read_list(path)
     there, missing = _look(listing)
-    entries = manifest.remembered(listing.path, there, value_range)
-    images, text = _arrange(listing, there, missing, entries, value_range)
+    entries = manifest.remembered(listing.path, there, value_range, channels)
+    images, text = _arrange(listing, there, missing, entries, value_range, channels)
     return Survey(len(images), int(np.sum(images.labels != NO_LABEL)), text)
 
 
@@ -182,7 +187,7 @@ def _look(listing: Listing) -> tuple[list[str], list[str]]:
     return there, missing
 
 
-def _arrange(listing, there, missing, entries, value_range) -> tuple[ImageSet, str]:
+def _arrange(listing, there, missing, entries, value_range, channels) -> tuple[ImageSet, str]:
     """Returns the images that can be used, with their labels, and a line about all of it."""
     files = [file for file in there if file not in entries or not entries[file].reason]
     if not files:
@@ -201,6 +206,7 @@ def _arrange(listing, there, missing, entries, value_range) -> tuple[ImageSet, s
         class_names=tuple(map(printable, classes)),
         checksums=np.array(known, np.uint32) if len(known) == len(files) else None,
         value_range=value_range,
+        channels=channels,
     )
     left_out = collections.Counter((MISSING, os.path.basename(file)) for file in missing)
     left_out.update((REPEATED, name) for name in listing.repeated)

@@ -129,7 +129,7 @@ def step_parts(
 
     Returns:
         A dataset of (step, position of the first image in the global batch, images or crops). Crops
-        are (b, V, S, S, 3) uint8.
+        are (b, V, S, S, C) uint8.
     """
     share = batch_size // shard.count
     rows_of = step_rows(len(images), batch_size, views.seed, shuffle)
@@ -154,7 +154,7 @@ def step_parts(
         return tf.data.Dataset.from_tensor_slices((tf.fill((share,), step), positions, paths))
 
     def crop(step, position, path):
-        opened = open_image(path, views.image_size, images.value_range)
+        opened = open_image(path, views.image_size, images.value_range, images.channels)
         boxes, flips = views.draw_crops(*tf.unstack(opened.size), step, position)
         image, scale = decode_image(opened, tf.reduce_min(boxes[:, 2:]) / views.image_size)
         return cut_crops(image, boxes * tf.tile(scale, (2,)), flips, views.image_size)
@@ -258,13 +258,14 @@ def read_for_evaluation(
         value_range: as for `sit_keras.data.reading.read_image`.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, C) uint8.
 
     Raises:
         tf.errors.OpError: if the file cannot be read.
     """
-    size = max(preprocessing.image_shape[:2])
-    opened = open_image(path, size, value_range)
+    *sides, channels = preprocessing.image_shape
+    size = max(sides)
+    opened = open_image(path, size, value_range, channels)
     height_and_width = tf.cast(opened.size, tf.float32)
     # The side that becomes the input: of a whole image, it is the long one.
     if preprocessing.config.fit == "pad":

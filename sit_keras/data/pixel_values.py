@@ -7,7 +7,7 @@ Files of 8 bits are taken as they are. For all others the rule is, in this order
 | names its largest value: TIFF of 12 bits, PNM | 0 is black, that value is white | low to high |
 | 16 bits, grey, largest value above 4095 | 0 is black, 65535 is white | low to high |
 | 16 bits, grey, all values at most 4095 | refused | low to high |
-| 16 bits, several channels | as grey, by the upper 8 bits | refused, but for 0 to 65535 |
+| 16 bits, several channels | as grey, by the upper 8 bits | low to high in TIFF, else refused |
 | signed, 32 bits, or floating point | refused | low to high |
 
 "Low to high" means: low becomes black, high becomes white, values beyond them are clipped. Values
@@ -120,6 +120,18 @@ class PixelValues:
         if self.kind == "colour":
             return self._range_of_colour(image, value_range)
         low, high = self._extremes(image)
+        return self.range_of(low, high, value_range)
+
+    def range_of(self, low: float, high: float, value_range: Range | None) -> Range:
+        """Returns what becomes black and white of `grey` values.
+
+        Args:
+            low, high: the least and the largest value; not finite where one of them is not.
+            value_range: the user's (low, high), or None.
+
+        Raises:
+            UnclearValues: as `range_in`.
+        """
         if not np.isfinite([low, high]).all():
             raise UnclearValues(
                 f"some of its values ({self.name}) are not finite: replace them in the file"
@@ -174,8 +186,8 @@ class PixelValues:
         if value_range is not None and tuple(value_range) != usual:
             raise UnclearValues(
                 f"--value_range={value_range[0]:g},{value_range[1]:g} cannot be applied, since "
-                f"only the upper 8 bits of its values ({self.name}) can be read: convert it to 8 "
-                "bits a channel"
+                f"only the upper 8 bits of its values ({self.name}) can be read: convert it to "
+                "TIFF, or to 8 bits a channel"
             )
         colours = len(image.getbands()) - image.mode.endswith("A")
         largest = max(high for _, high in image.getextrema()[:colours])
@@ -224,7 +236,8 @@ def check_channels(tags: dict) -> None:
     raise UnclearValues(
         f"it has {samples} channels, of which {colours} "
         f"{'is its colour' if colours == 1 else 'are its colours'}, and the others are not (or not "
-        "only) transparency: write the one or the three that are meant as a file of their own"
+        f"only) transparency: train with --channels={samples}, or write the one or the three that "
+        "are meant as a file of their own"
     )
 
 

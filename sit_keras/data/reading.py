@@ -10,20 +10,28 @@ import warnings
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from sit_keras.data import orientation
-from sit_keras.data.decoding_budget import BUDGET
+from sit_keras.config.extras import MissingPackage
+from sit_keras.data import bands, orientation
+from sit_keras.data.channels import unlike, with_channels
+from sit_keras.data.decoding_budget import BUDGET, MOST_MEMORY
 from sit_keras.data.image_formats import readable_formats
-from sit_keras.data.pixel_values import PixelValues, Range, bands_of, check_channels
+from sit_keras.data.pixel_values import (
+    PixelValues,
+    Range,
+    UnclearValues,
+    bands_of,
+    check_channels,
+)
 from sit_keras.data.record_address import RecordAddress
 
-# Decoding may take this many bytes, unless all pixels of the file are asked for.
-MOST_MEMORY = 960 * 2**20
 # How many times the decoded pixels decoding takes, where it is more than once (measured).
 _COPIES = {"WEBP": 4, "AVIF": 3, "HEIF": 3, "PPM": 3}
 
-# Tags of TIFF, and the number that starts one of more than 4 GB.
-_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _BIG_TIFF = 278, 322, 323, 43
+# Tags of TIFF.
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 278, 322, 323
 SEVERAL_FRAMES = "only the first of several frames is read"
+AS_STORED = "transparency is taken for a channel"
+_WITH_ALPHA = {"LA": 2, "RGBA": 4}  # channels, where so many are asked for
 
 # The C library keeps freed blocks of up to 32 MiB for itself, a heap for each thread: with Pillow's
 # own size of 16 MiB, the pixels of large images would not be given back.
@@ -35,13 +43,18 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(
-    path: str | os.PathLike, enough: int | None = None, value_range: Range | None = None
+    path: str | os.PathLike,
+    enough: int | None = None,
+    value_range: Range | None = None,
+    channels: int = 3,
 ) -> np.ndarray:
-    """Reads an image file of any mode as upright RGB.
+    """Reads an image file of any mode as upright RGB, or with other channels.
 
     The EXIF orientation is applied (the rotation task would otherwise learn from sideways photos),
     transparency is laid over white, animations give their first frame, and values of more than 8
-    bits are scaled by the rule of `sit_keras.data.pixel_values`.
+    bits are scaled by the rule of `sit_keras.data.pixel_values`. One channel is the luma of
+    colours. Other numbers of channels are those of the file: a NumPy file, a TIFF, or one whose
+    colours have transparency, as it is stored.
 
     Args:
         path: the file, or the text of a `RecordAddress`.
@@ -50,28 +63,35 @@ def read_image(
         value_range: (low, high) or None. Which values become black and white in files of more than
             8 bits; others are not concerned. (`PreprocessingConfig.value_range` is another thing:
             the range of the arrays that a model is given.)
+        channels: int. How many channels are wanted.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, channels) uint8.
 
     Raises:
         OSError: if the file is missing, truncated, too large or no image, or nothing says what its
             values mean; in a sentence that names the file.
+        MissingPackage: if it is a TIFF of channels that Pillow does not know, without tifffile.
     """
-    with _naming(path), _opened(path) as file:
-        values = PixelValues.of(file)
-        with _decoded(file, enough):
-            limits = values.range_in(file, value_range)
-            pixels = _rgb(file, values, limits, enough)
-            stored = _orientation(file)
+    with _naming(path), _stream(path) as stream:
+        if bands.holds_bands(stream, channels, value_range):
+            return bands.read_bands(stream, channels, enough, value_range)
+        with _opened(stream) as file:
+            values = _values_of(file, channels)
+            with _decoded(file, enough):
+                limits = values.range_in(file, value_range)
+                pixels = _eight_bits(file, values, limits, enough, channels)
+                stored = _orientation(file)
     return orientation.set_upright(pixels, stored)
 
 
-def check_image(path: str | os.PathLike, value_range: Range | None = None) -> str:
+def check_image(
+    path: str | os.PathLike, value_range: Range | None = None, channels: int = 3
+) -> str:
     """Finds out whether a file can be read, for as little work as that takes.
 
     Args:
-        path, value_range: as for `read_image`.
+        path, value_range, channels: as for `read_image`.
 
     Returns:
         What people should know of how it is read, which is the same text for files that are read in
@@ -80,22 +100,29 @@ def check_image(path: str | os.PathLike, value_range: Range | None = None) -> st
     Raises:
         OSError: as `read_image`.
     """
-    with _naming(path), _opened(path) as file:
-        values = PixelValues.of(file)
-        notes = [SEVERAL_FRAMES] if _has_several_frames(file) else []
-        with _decoded(file, enough=1):
-            notes.append(values.note(values.range_in(file, value_range)))
+    with _naming(path), _stream(path) as stream:
+        if bands.holds_bands(stream, channels, value_range):
+            return bands.check_bands(stream, channels, value_range)
+        with _opened(stream) as file:
+            values = _values_of(file, channels)
+            notes = [SEVERAL_FRAMES] if _has_several_frames(file) else []
+            notes += [AS_STORED] if channels not in (1, 3) else []
+            with _decoded(file, enough=1):
+                notes.append(values.note(values.range_in(file, value_range)))
     return "; ".join(filter(None, notes))
 
 
-def short_side(path: str | os.PathLike) -> int:
+def short_side(path: str | os.PathLike, channels: int = 3) -> int:
     """Returns the shorter side of an image in pixels, by its header alone.
 
     Raises:
         OSError: as `read_image`.
     """
-    with _naming(path), _opened(path) as file:
-        return min(file.size)
+    with _naming(path), _stream(path) as stream:
+        if bands.holds_bands(stream, channels, None):
+            return min(bands.size_of_bands(stream, channels))
+        with _opened(stream) as file:
+            return min(file.size)
 
 
 @contextlib.contextmanager
@@ -103,6 +130,8 @@ def _naming(path):
     """Whatever goes wrong with a file becomes an OSError that names it."""
     try:
         yield
+    except MissingPackage:  # the next file would need it too
+        raise
     except Exception as error:  # Pillow raises many kinds for broken files
         raise OSError(f"{os.fspath(path)}: {_reason(error)}.") from error
 
@@ -128,31 +157,37 @@ def _stream(path) -> typing.BinaryIO:
 
 
 @contextlib.contextmanager
-def _opened(path) -> typing.Iterator[Image.Image]:
+def _opened(stream) -> typing.Iterator[Image.Image]:
     # Given the path, Pillow maps some files, and the process would end with one that is cut short.
-    with _stream(path) as stream:
-        try:
-            file = Image.open(stream, formats=readable_formats())
-        except UnidentifiedImageError:
-            _explain_tiff(stream)
-            raise
-        with file:
-            if not file.width * file.height:
-                raise ValueError("it has no pixels")
-            yield file
+    try:
+        file = Image.open(stream, formats=readable_formats())
+    except UnidentifiedImageError:
+        _explain_tiff(stream)
+        raise
+    with file:
+        if not file.width * file.height:
+            raise ValueError("it has no pixels")
+        yield file
+
+
+def _values_of(file, channels) -> PixelValues:
+    """What the numbers in a file are, which must have the channels that are wanted."""
+    values = PixelValues.of(file)
+    if channels not in (1, 3):
+        grey = values.kind == "grey" or file.mode in ("1", "L")
+        given = 1 if grey else _WITH_ALPHA.get(file.mode, 3)  # as those of a palette or of print
+        if given != channels:
+            raise UnclearValues(unlike(given, channels))
+    return values
 
 
 def _explain_tiff(stream):
     """Raises UnclearValues for a TIFF that Pillow does not know for its number of channels."""
     stream.seek(0)
-    start = stream.read(8)
-    if start[:4] not in TiffImagePlugin.PREFIXES:
-        return
-    start += stream.read(8) if start[2] == _BIG_TIFF else b""
-    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
-    stream.seek(tags.next)
-    tags.load(stream)
-    check_channels(tags)
+    start = stream.read(4)
+    stream.seek(0)
+    if start in TiffImagePlugin.PREFIXES:
+        check_channels(bands.tiff_tags(stream))
 
 
 @contextlib.contextmanager
@@ -200,16 +235,20 @@ def _memory(file, whole: int) -> int:
     return size * _COPIES.get(file.format, 1)
 
 
-def _rgb(file, values, limits, enough) -> np.ndarray:
-    """The pixels of a decoded image, (H, W, 3) uint8, at a whole fraction of its size."""
+def _eight_bits(file, values, limits, enough, channels) -> np.ndarray:
+    """The pixels of a decoded image, (H, W, channels) uint8, at a whole fraction of its size."""
     shortest = min(file.size)
     step = shortest // enough if enough is not None and shortest >= 2 * enough else 1
-    pixels = np.empty((-(-file.height // step), -(-file.width // step), 3), np.uint8)
+    pixels = np.empty((-(-file.height // step), -(-file.width // step), channels), np.uint8)
     top = 0
     for band in bands_of(file, step):
-        band = _without_transparency(band) if values.kind != "grey" else values.grey(band, limits)
-        band = band.convert("RGB")
-        rows = np.asarray(band.reduce(step) if step > 1 else band)
+        if channels not in (1, 3):
+            rows = bands.reduced(np.asarray(band), step)
+        else:
+            is_grey = values.kind == "grey"
+            band = values.grey(band, limits) if is_grey else _without_transparency(band)
+            band = band.convert("RGB")
+            rows = with_channels(np.asarray(band.reduce(step) if step > 1 else band), channels)
         pixels[top : top + len(rows)] = rows
         top += len(rows)
     return pixels

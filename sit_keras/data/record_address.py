@@ -4,7 +4,7 @@ import re
 import typing
 import zlib
 
-_TEXT = re.compile(r"(.*\.tfrecord)#(\d+)\+(\d+)=([0-9a-f]{8})", re.DOTALL)
+_TEXT = re.compile(r"(.*\.tfrecord(?:-\d+-of-\d+)?)#(\d+)\+(\d+)=([0-9a-f]{8})", re.DOTALL)
 
 
 class RecordAddress(typing.NamedTuple):

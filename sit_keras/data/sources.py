@@ -10,10 +10,13 @@ from sklearn.model_selection import train_test_split
 
 from sit_keras.config.checks import check_value_range
 from sit_keras.config.extras import import_package
+from sit_keras.data.channels import with_channels
 from sit_keras.data.folder import Survey, load_folder, survey_folder
 from sit_keras.data.images import NO_LABEL, ImageSet
 from sit_keras.data.path_list import PREFIX as LIST
 from sit_keras.data.path_list import load_list, survey_list
+from sit_keras.data.pixel_values import UnclearValues
+from sit_keras.data.reading import check_image
 from sit_keras.data.records import describe_records, load_records
 from sit_keras.data.tfds_images import (
     DEFAULT_DATA_DIR,
@@ -60,6 +63,7 @@ def load_source(
     download: bool = False,
     strict: bool = False,
     value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> Source:
     """Loads a data set by its name.
 
@@ -72,6 +76,8 @@ def load_source(
             What was found in one, and what was left out, is printed.
         value_range: (low, high) or None. For files, which values become black and white in files
             of more than 8 bits, see `sit_keras.data.reading.read_image`.
+        channels: int. How many the images are to have, see `read_image`. Grey images become colours
+            for 3, and colours become grey for 1.
 
     Raises:
         ValueError: for an unknown name, or data that are not there.
@@ -79,21 +85,22 @@ def load_source(
     """
     check_value_range(value_range)
     if name in DIGITS:
-        return _load_digits(name)
+        return _with_channels(_load_digits(name), channels)
     if name.startswith("folder:"):
-        train, test = load_folder(name.removeprefix("folder:"), strict, value_range)
+        train, test = load_folder(name.removeprefix("folder:"), strict, value_range, channels)
         return Source(name, train, test)
     if name.startswith(LIST):
-        return Source(name, load_list(name.removeprefix(LIST), strict, value_range), None)
+        return Source(name, load_list(name.removeprefix(LIST), strict, value_range, channels), None)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         print(describe_records(train, test))
-        return Source(name, train, test)
+        return _with_channels(Source(name, train, test), channels)
     if name.startswith(PREFIX):
-        return Source(name, *load_tfds(name.removeprefix(PREFIX), data_dir, download))
+        found = Source(name, *load_tfds(name.removeprefix(PREFIX), data_dir, download))
+        return _with_channels(found, channels)
     builder = _prepared_builder(name, data_dir, download)
     train = _concatenate([_read_split(builder, split) for split in TFDS_SPLITS[name]])
-    return Source(name, train, _read_split(builder, "test"))
+    return _with_channels(Source(name, train, _read_split(builder, "test")), channels)
 
 
 def survey_source(
@@ -102,11 +109,12 @@ def survey_source(
     download: bool = False,
     value_range: tuple[float, float] | None = None,
     read: bool = False,
+    channels: int = 3,
 ) -> Survey:
     """Says what `load_source` would train on, without loading the images.
 
     Args:
-        name, data_dir, download, value_range: as for `load_source`.
+        name, data_dir, download, value_range, channels: as for `load_source`.
         read: bool. Read the new files of a folder, to know which of them can be used.
 
     Returns:
@@ -117,9 +125,9 @@ def survey_source(
     if name in DIGITS:
         return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
     if name.startswith("folder:"):
-        return survey_folder(name.removeprefix("folder:"), value_range, read)
+        return survey_folder(name.removeprefix("folder:"), value_range, read, channels)
     if name.startswith(LIST):
-        return survey_list(name.removeprefix(LIST), value_range)
+        return survey_list(name.removeprefix(LIST), value_range, channels)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         text, has_test = describe_records(train, test), test is not None
@@ -142,14 +150,29 @@ def count_train_images(
     return survey.images, survey.labelled
 
 
+def _with_channels(source: Source, channels: int) -> Source:
+    """Returns a source whose pixels have, or whose files are read with, these channels."""
+
+    def converted(images):
+        if images is None or not images.in_memory:
+            if images and channels not in (1, 3):  # which their files do not become
+                check_image(str(images.items[0]), channels=channels)
+            return images and dataclasses.replace(images, channels=channels)
+        try:
+            return dataclasses.replace(images, items=with_channels(images.items, channels))
+        except UnclearValues as error:
+            raise ValueError(f"Of {source.name}, an image cannot be used: {error}.") from error
+
+    return Source(source.name, converted(source.train), converted(source.test))
+
+
 def _load_digits(name: str) -> Source:
     digits = load_digits()
     if name == "translated_digits":
         pixels = translate(digits.images)
     else:
         pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # values come as 0..16
-    pixels = np.repeat(pixels[..., None], 3, axis=-1)  # (1797, side, side, 3)
-    images = ImageSet(pixels, digits.target, tuple("0123456789"))
+    images = ImageSet(pixels[..., None], digits.target, tuple("0123456789"))
     train, test = train_test_split(
         np.arange(len(pixels)),
         train_size=NUM_DIGITS_TRAIN,

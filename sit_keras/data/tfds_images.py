@@ -12,6 +12,7 @@ import numpy as np
 
 from sit_keras.config.extras import import_package
 from sit_keras.data.images import NO_LABEL, ImageSet
+from sit_keras.data.tfds_records import images_in_shards
 
 PREFIX = "tfds:"
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
@@ -60,7 +61,7 @@ def load_tfds(
 
     Raises:
         ValueError: if it is not prepared, has no such split, or does not have one feature of images
-            of 8 bits and of one size.
+            of 8 bits.
     """
     chosen = choose_parts(address, data_dir, download)
     train = _read(chosen, chosen.train)
@@ -74,8 +75,7 @@ def load_tfds(
 def choose_parts(
     address: str, data_dir: str | os.PathLike | None = None, download: bool = False
 ) -> Chosen:
-    """Finds the splits, the images and the labels; arguments and errors are those of `load_tfds`,
-    but for the sizes of the images."""
+    """Finds the splits, the images and the labels; arguments and errors as of `load_tfds`."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise ValueError(
@@ -192,16 +192,14 @@ def _read(chosen: Chosen, split: str) -> ImageSet:
     tfds = import_package("tensorflow_datasets")
     kind = chosen.builder.info.features[chosen.image]
     name = f"tfds:{chosen.builder.info.full_name}"
+    if kind.np_dtype != np.uint8:
+        raise ValueError(
+            f"The images of {name} are {kind.shape} {np.dtype(kind.np_dtype).name}: expected "
+            "images of 8 bits."
+        )
     if None in kind.shape[:2]:
-        raise ValueError(
-            f"The images of {name} are of different sizes, and those of TFDS are held in memory as "
-            "one array: write them to files and give folder:PATH."
-        )
-    if kind.np_dtype != np.uint8 or kind.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"The images of {name} are {kind.shape} {np.dtype(kind.np_dtype).name}: expected grey "
-            "or RGB images of 8 bits."
-        )
+        names = chosen.image, chosen.label, chosen.class_names
+        return images_in_shards(chosen.builder, split, *names)
     wanted = {name: True for name in (chosen.image, chosen.label) if name}
     data = chosen.builder.as_dataset(
         split=split,
@@ -210,8 +208,6 @@ def _read(chosen: Chosen, split: str) -> ImageSet:
         decoders=tfds.decode.PartialDecoding(wanted),
     )
     pixels = np.asarray(data[chosen.image])
-    if pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels, 3, axis=-1)
     labels = np.full(len(pixels), NO_LABEL)
     if chosen.label:
         labels = np.asarray(data[chosen.label]).astype(np.int64)

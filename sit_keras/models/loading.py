@@ -210,6 +210,9 @@ def copy_resized(source: keras.Model, target: keras.Model) -> None:
         for name in names
         if source.get_config()[name] != target.get_config()[name]
     ]
+    channels = [each.image_shape[-1] for each in (source, target)]
+    if channels[0] != channels[1]:
+        other.append(f"channels: {channels[0]} -> {channels[1]}")
     if other:
         raise ValueError(f"The weights are those of another network ({'; '.join(other)}).")
     for old, new in zip(source.weights, target.weights, strict=True):

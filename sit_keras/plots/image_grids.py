@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the user's notebook
 
 from sit_keras.config.preprocessing import PreprocessingConfig
+from sit_keras.plots.colours import visible
 from sit_keras.plots.figures import save_figure
 from sit_keras.plots.overlays import COLOURS, over_image
 from sit_keras.plots.tiles import Strip
@@ -34,9 +35,9 @@ def _cells(rows, columns, side=1.5, above=0.4):
 
 
 def to_pixels(images, preprocessing):
-    """Returns normalised images (..., C) float32 as pixels in [0, 1]."""
+    """Returns normalised images (..., C) float32 as `visible` pixels in [0, 1]."""
     pixels = np.asarray(images) * np.array(preprocessing.std) + np.array(preprocessing.mean)
-    return np.clip(pixels, 0, 1)
+    return np.clip(visible(pixels), 0, 1)
 
 
 def _rows(rows, preprocessing, side=1.5):
@@ -192,15 +193,15 @@ def outlier_sheet(
     """Plots images above their reconstructions.
 
     Args:
-        images: M images (H, W, 3) uint8.
-        restored: M reconstructions (S, S, 3) float32 in [0, 1].
+        images: M images (H, W, C) uint8.
+        restored: M reconstructions (S, S, C) float32 in [0, 1].
         titles: M texts.
         path: of the PNG.
     """
     figure, cells = _cells(2, len(images), above=0.6)
     for line, pictures in zip(cells, (images, restored), strict=True):
         for cell, picture in zip(line, pictures, strict=True):
-            cell.imshow(picture, interpolation="nearest")
+            cell.imshow(visible(picture), cmap="gray", interpolation="nearest")
     for cell, title in zip(cells[0], titles, strict=True):
         cell.set_title(title, fontsize=7, parse_math=False)
     save_figure(figure, path)

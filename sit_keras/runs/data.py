@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import RunConfig
+from sit_keras.data.channel_statistics import channel_statistics
 from sit_keras.data.images import ImageSet
 from sit_keras.data.path_list import list_folder
 from sit_keras.data.pipeline import WHOLE, Shard, count_steps, step_images
+from sit_keras.data.record_address import RecordAddress
 from sit_keras.data.sources import load_source
 from sit_keras.data.splits import hold_out
 
@@ -49,11 +51,23 @@ class RunData:
     ) -> "RunData":
         """Returns the images; arguments as for `sit_keras.data.load_source`.
 
+        The settings that are returned with them have the mean and the deviation that were measured,
+        where the ones that are given measure their channels.
+
         Raises:
             ValueError: as there, and for settings that these images cannot train.
         """
-        source = load_source(config.dataset, data_dir, download, config.strict, config.value_range)
+        source = load_source(
+            config.dataset,
+            data_dir,
+            download,
+            config.strict,
+            config.value_range,
+            config.model.channels,
+        )
         train, held_out = hold_out(source.train, config.holdout, config.seed)
+        if config.measures_channels:
+            config = _measured(config, train)
         data = cls(config, train, held_out, source.test)
         _ = data.two_views, data.steps_per_epoch  # whatever they refuse, before anything is written
         return data
@@ -86,6 +100,9 @@ class RunData:
         if self.train.in_memory:
             return None
         kind, _, path = self.config.dataset.partition(":")
+        address = RecordAddress.parse(str(self.train.items[0])) if kind == "tfds" else None
+        if address is not None:
+            return pathlib.Path(address.shard).parent
         return pathlib.Path(list_folder(path) if kind == "list" else path).expanduser()
 
     def refuse_as_output(self, output: str | os.PathLike) -> None:
@@ -185,6 +202,18 @@ class RunData:
             self.train.labelled().subset(MAX_PROBE_TRAIN, seed),
             test.labelled().subset(MAX_PROBE_TEST, seed),
         )
+
+
+def _measured(config: RunConfig, images: ImageSet) -> RunConfig:
+    """Returns settings with the mean and the deviation of images, and prints them."""
+    mean, std, count = channel_statistics(images, config.seed)
+    texts = (",".join(f"{value:g}" for value in values) for values in (mean, std))
+    print(
+        "The mean and the deviation of {} channels were measured on {} training images: "
+        "--set=preprocessing.mean={} --set=preprocessing.std={}".format(len(mean), count, *texts)
+    )
+    preprocessing = dataclasses.replace(config.preprocessing, mean=mean, std=std)
+    return dataclasses.replace(config, preprocessing=preprocessing)
 
 
 def shuffled(images: ImageSet, seed: int, at_most: int | None = None) -> ImageSet:

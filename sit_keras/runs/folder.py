@@ -1,5 +1,6 @@
 """The folder of a run: its name, its settings, and whether a run may go on in it."""
 
+import dataclasses
 import os
 import pathlib
 import platform
@@ -73,6 +74,16 @@ def begun_settings(run_dir: pathlib.Path) -> RunConfig | None:
 
 def _has_begun(run_dir):
     return (run_dir / "checkpoints").is_dir() or (run_dir / "results.json").exists()
+
+
+def as_measured(run_dir: pathlib.Path, config: RunConfig) -> RunConfig:
+    """Returns settings with the mean and the deviation that a begun run has measured, if it has."""
+    begun = begun_settings(run_dir) if config.measures_channels else None
+    if begun is None or begun.model.channels != config.model.channels:
+        return config
+    mean, std = begun.preprocessing.mean, begun.preprocessing.std
+    preprocessing = dataclasses.replace(config.preprocessing, mean=mean, std=std)
+    return dataclasses.replace(config, preprocessing=preprocessing)
 
 
 def refuse_another_run(run_dir: pathlib.Path, config: RunConfig, resume: bool) -> None:

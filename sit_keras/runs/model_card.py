@@ -48,6 +48,8 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
     model, dataset = config.model, markdown_text(shown_dataset(config.dataset))
     side = model.image_size
     low, high = config.preprocessing.value_range
+    kinds = {1: "grey images", 3: "RGB images"}
+    kind = kinds.get(model.channels, f"images of {model.channels} channels")
     stem = " by convolutions" if model.stem == "conv" else ""
     facts = {
         "Network": f"ViT, {model.num_layers} blocks of width {model.hidden_dim}, {model.num_heads} "
@@ -73,7 +75,7 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
             *_answer(results),
             _table(("", ""), facts.items()),
             "## What `encoder.keras` takes and gives\n",
-            f"It takes RGB images of {side} x {side} px, normalised. For each image it gives a "
+            f"It takes {kind} of {side} x {side} px, normalised. For each image it gives a "
             f"rotation token and a contrastive token of {model.hidden_dim} numbers, and a token of "
             "as many for each patch. The file holds how images of any size are preprocessed: the "
             f"centre crop keeps {config.preprocessing.crop:g} of the short side, and the values "

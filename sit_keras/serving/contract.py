@@ -18,6 +18,7 @@ from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.runs.folder import versions
 from sit_keras.runs.shown_names import shown_settings
 from sit_keras.serving import limits
+from sit_keras.serving.servable import FILE_CHANNELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +70,13 @@ def class_names(head: ClassifierHead) -> tuple[str, ...]:
 def examples(signatures: dict, parts: Parts) -> dict[str, np.ndarray]:
     """Returns inputs with the outputs of the Keras models, which those of the export must equal."""
     random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (3, 40, 56, 3), dtype=np.uint8)
+    channels = parts.encoder.image_shape[-1]
+    pixels = random.integers(0, 256, (3, 40, 56, channels), dtype=np.uint8)
     images = pixels.astype("float32") / 255
-    files = [_encoded(pixel) for pixel in pixels]
-    found = {"images": images, "image_bytes": np.array(files, dtype=object).astype("S")}
+    found = {"images": images}
+    if channels in FILE_CHANNELS:
+        files = [_encoded(pixel) for pixel in pixels]
+        found["image_bytes"] = np.array(files, dtype=object).astype("S")
     with tf.device("CPU"):  # a GPU may multiply with fewer digits
         outputs = keras_outputs(parts, images)
     for name in signatures:
@@ -87,7 +91,7 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
 
     Args:
         parts: Parts.
-        images: (B, H, W, 3) float32 in [0, 1].
+        images: (B, H, W, C) float32 in [0, 1].
     """
     layer = ImagePreprocessing.of(parts.encoder)
     views = layer.normalize(layer.centre(tf.constant(images)))
@@ -128,8 +132,34 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
 
 def _encoded(pixels) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def kind_of_images(channels: int) -> str:
+    """Returns what images of so many channels are called."""
+    return {1: "grey values", 3: "RGB"}.get(channels, f"{channels} channels")
+
+
+def _input(channels):
+    kind = f"{kind_of_images(channels)} in [0, 1]"
+    if channels not in FILE_CHANNELS:
+        return f"{kind}; no files, since JPEG and PNG have one channel or three"
+    luma = " (of colours the luma)" if channels == 1 else ""
+    return (
+        f"{kind}, or JPEG or PNG files{luma}; transparency laid over white; EXIF orientation not "
+        "applied"
+    )
+
+
+def _left_to_the_caller(channels):
+    decode = f"decode the file to {kind_of_images(channels)} and divide its 8-bit values by 255"
+    if channels not in FILE_CHANNELS:
+        return [decode]
+    return [
+        "turn photos upright by their EXIF orientation",
+        f"for signatures of `images`: {decode}",
+    ]
 
 
 def contract(signatures: dict, parts: Parts, precision: str) -> dict[str, typing.Any]:
@@ -156,17 +186,12 @@ def contract(signatures: dict, parts: Parts, precision: str) -> dict[str, typing
         "class_names": list(class_names(parts.head)) if parts.head else [],
         "heads": parts.heads,
         "preprocessing": {
-            "input": "RGB in [0, 1], or JPEG or PNG files; transparency laid over white; EXIF "
-            "orientation not applied",
+            "input": _input(parts.encoder.image_shape[-1]),
             "steps": [
                 *_FITTING[preprocessing.fit],
                 "take `mean` from each channel and divide it by `std`",
             ],
-            "left_to_the_caller": [
-                "turn photos upright by their EXIF orientation",
-                "for signatures of `images`: decode the file to RGB and divide its 8-bit values by "
-                "255",
-            ],
+            "left_to_the_caller": _left_to_the_caller(parts.encoder.image_shape[-1]),
             "image_shape": list(parts.encoder.image_shape),
             "value_range": [0.0, 1.0],
             "crop": preprocessing.crop,

@@ -19,7 +19,7 @@ def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Finds the images that a model was not trained for, without an error for the others.
 
     Args:
-        images: (B, H, W, 3) float32.
+        images: (B, H, W, C) float32.
 
     Returns:
         the images, whether each is as it must be (B,) bool, and reasons (B,) string, empty where
@@ -48,7 +48,7 @@ def check_images(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def are_in_range(images: tf.Tensor) -> tf.Tensor:
-    """Returns whether each of the images (B, H, W, 3) is finite and in [0, 1], as (B,) bool.
+    """Returns whether each of the images (B, H, W, C) is finite and in [0, 1], as (B,) bool.
 
     It is what `check_images` finds, without text, and without an operation that runtimes lack.
     """

@@ -20,7 +20,7 @@ class Answer:
 
     Args:
         path: pathlib.Path of the file.
-        image: (H, W, 3) uint8, upright by its EXIF orientation.
+        image: (H, W, C) uint8, upright by its EXIF orientation.
         outputs: arrays by the name of the output, without the batch.
     """
 
@@ -59,11 +59,13 @@ def ask(
         )
     if "ok" not in functions[signature].structured_outputs:
         raise ValueError(f"{version} was exported by an earlier version: export the run again.")
+    _, inputs = functions[signature].structured_input_signature
+    channels = inputs["images"].shape[-1]
     files = find_images(folder)
     with Progress("images", len(files)) as progress:
         for path in files:
             try:
-                image = read_image(path, enough, value_range)
+                image = read_image(path, enough, value_range, channels)
             except OSError as error:
                 progress.say(f"Cannot be read: {error}")
             else:

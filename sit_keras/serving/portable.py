@@ -6,17 +6,22 @@ import numpy as np
 import tensorflow as tf
 
 from sit_keras.config.extras import import_package
-from sit_keras.serving.contract import Parts, contract, keras_outputs
+from sit_keras.serving.contract import Parts, contract, keras_outputs, kind_of_images
 from sit_keras.serving.runtimes import FILES, PACKAGES, SETTINGS
+from sit_keras.serving.servable import FILE_CHANNELS
 
-_CALLER = (
-    "decode the file to RGB of 8 bits, with transparency laid over white, and turn it upright by "
-    "its EXIF orientation",
-    "divide the values by 255 and give them as float32 (batch, height, width, 3); the images of a "
-    "batch have one size, and at least one pixel",
-    "limit the size and the number of images, and of the files that are decoded: the model does "
-    "not",
-)
+
+def _caller(channels):
+    """What is left to the caller."""
+    over_white = ", with transparency laid over white," if channels in FILE_CHANNELS else ""
+    return [
+        f"decode the file to {kind_of_images(channels)} of 8 bits{over_white} and turn it upright "
+        "by its EXIF orientation",
+        f"divide the values by 255 and give them as float32 (batch, height, width, {channels}); "
+        "the images of a batch have one size, and at least one pixel",
+        "limit the size and the number of images, and of the files that are decoded: the model "
+        "does not",
+    ]
 
 
 def portable_contract(
@@ -32,9 +37,10 @@ def portable_contract(
     """
     about = contract({"serving_default": function}, parts, precision)
     del about["preprocessing"]["limits"]
+    channels = parts.encoder.image_shape[-1]
     about["preprocessing"] |= {
-        "input": "RGB in [0, 1], the images of a batch of one size",
-        "left_to_the_caller": list(_CALLER),
+        "input": f"{kind_of_images(channels)} in [0, 1], the images of a batch of one size",
+        "left_to_the_caller": _caller(channels),
     }
     package = import_package(PACKAGES[name])
     return {
@@ -55,10 +61,10 @@ def portable_examples(parts: Parts) -> dict[str, np.ndarray]:
     The last image of the batch has values that must be refused.
     """
     random = np.random.default_rng(0)
-    size = parts.encoder.image_shape[0]
+    size, _, channels = parts.encoder.image_shape
     cases = {
-        "batch": random.random((3, 40, 56, 3), np.float32),
-        "single": random.random((1, size, size, 3), np.float32),
+        "batch": random.random((3, 40, 56, channels), np.float32),
+        "single": random.random((1, size, size, channels), np.float32),
     }
     found = {}
     for case, images in cases.items():

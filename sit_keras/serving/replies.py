@@ -7,7 +7,10 @@ import numpy as np
 EMBED, CLASSIFY = "serving_bytes", "classify_bytes"
 # More than the largest batch gives, so that an endless reply ends.
 MAX_REPLY_BYTES = 64 << 20
-NO_SIGNATURE = "the model has no such signature (--classes needs an export with a classifier)."
+NO_SIGNATURE = (
+    "the model has no such signature (--classes needs an export with a classifier, and files need "
+    "one for images of 1 or 3 channels)."
+)
 NO_LABEL = (
     "check --label: no version has it (models.config of the server says which labels there are)."
 )

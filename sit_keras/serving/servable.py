@@ -1,6 +1,7 @@
 """An encoder and its heads as named signatures that need neither Keras nor this package.
 
-Shapes: B images, H W of any size, S side of the encoder's input, N patches, D width, K classes.
+Shapes: B images, H W of any size, S side of the encoder's input, C channels, N patches,
+D width, K classes.
 """
 
 import functools
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sit_keras.augment.operations import denormalize
+from sit_keras.augment.operations import LUMA, denormalize
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import ClassifierHead
 from sit_keras.models.heads import HEADS
@@ -23,6 +24,8 @@ ENOUGH = 4
 # Pixels of a side, so that an image of floats stays small for a large input too.
 ENOUGH_AT_MOST = 1024
 TOP = 5
+# There are files of grey and of colours. Where grey is taken, colours become their luma.
+FILE_CHANNELS = (1, 3)
 
 Outputs = dict[str, tf.Tensor]
 
@@ -34,7 +37,7 @@ class Servable(tf.Module):
     preprocessing that the encoder was trained with, and answer `ok` and `error` for each image.
 
     Args:
-        encoder: SiTBackbone, for square colour images.
+        encoder: SiTBackbone, for square images. Files are taken where it has one channel or three.
         pretext: keras.Model of `build_pretext_network`, for its heads, or None.
         tasks: the tasks whose heads were trained.
         head: ClassifierHead or None.
@@ -42,7 +45,7 @@ class Servable(tf.Module):
         half: bool. Keep the weights in float16; computations are in float32.
 
     Raises:
-        ValueError: if the encoder takes oblong images or other channels than red, green and blue.
+        ValueError: if the encoder takes oblong images.
     """
 
     def __init__(
@@ -56,11 +59,11 @@ class Servable(tf.Module):
     ):
         super().__init__()
         height, width, channels = encoder.image_shape
-        if height != width or channels != 3:
+        if height != width:
             raise ValueError(
-                "An export makes colour images square, so the encoder's image_shape "
-                f"must be (S, S, 3); received {encoder.image_shape}. Another size can be had by "
-                "`SiTBackbone.from_preset(..., image_shape=)`."
+                "An export makes images square, so the encoder's image_shape "
+                f"must be (S, S, {channels}); received {encoder.image_shape}. Another "
+                "size can be had by `SiTBackbone.from_preset(..., image_shape=)`."
             )
         # The layer itself must not become a part of this module, which would save it.
         layer = ImagePreprocessing.of(encoder)
@@ -69,7 +72,7 @@ class Servable(tf.Module):
         self._denormalize = functools.partial(
             denormalize, mean=layer.config.mean, std=layer.config.std
         )
-        self._size = height
+        self._size, self._channels = height, channels
         self._half = half
         self._weights: list[tf.Variable] = []
         self._encoder = self._frozen(encoder)
@@ -86,7 +89,7 @@ class Servable(tf.Module):
 
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
         """Returns the functions by their names."""
-        images = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+        images = self._images_spec
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
         checked = self._of_images
         functions = {
@@ -101,6 +104,8 @@ class Servable(tf.Module):
         if self._head is not None:
             functions["classify"] = (checked(self.classify_views), images)
             functions["classify_bytes"] = (self._of_files(self.classify_views), files)
+        if self._channels not in FILE_CHANNELS:
+            functions = {name: each for name, each in functions.items() if each[1] is not files}
         return {
             name: tf.function(function, input_signature=[spec], autograph=False)
             for name, (function, spec) in functions.items()
@@ -112,7 +117,6 @@ class Servable(tf.Module):
         It gives what `serving_default`, `patches` and `classify` give, but the names of the
         classes, and `ok`.
         """
-        spec = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 
         def portable(images):
             tokens = self._encoder(self._normalize(self._centre(images)))
@@ -123,10 +127,14 @@ class Servable(tf.Module):
             ok = are_in_range(images)
             return {**_kept(outputs, ok), "ok": ok}
 
-        return tf.function(portable, input_signature=[spec], autograph=False)
+        return tf.function(portable, input_signature=[self._images_spec], autograph=False)
+
+    @property
+    def _images_spec(self):
+        return tf.TensorSpec((None, None, None, self._channels), tf.float32, name="images")
 
     def embed_views(self, views: tf.Tensor) -> Outputs:
-        """Returns `rotation_token` and `contrastive_token` (B, D) of normalised views (B, S, S, 3),
+        """Returns `rotation_token` and `contrastive_token` (B, D) of normalised views (B, S, S, C),
         and `embedding` (B, 2 D), the two side by side at length 1."""
         return _embedding(self._encoder(views))
 
@@ -135,7 +143,7 @@ class Servable(tf.Module):
         return {"patches": self._encoder(views)["patch_tokens"]}
 
     def reconstruct(self, views: tf.Tensor) -> Outputs:
-        """Returns `reconstruction` (B, S, S, 3) in [0, 1], and `reconstruction_error` (B,), the
+        """Returns `reconstruction` (B, S, S, C) in [0, 1], and `reconstruction_error` (B,), the
         mean absolute difference to the normalised view."""
         restored = self._reconstruction(self._encoder(views)["patch_tokens"])
         return {
@@ -168,7 +176,7 @@ class Servable(tf.Module):
         return self._head(_side_by_side(tokens) if self._is_fused else tokens)
 
     def _of_images(self, function):
-        """Returns a function of views for images (B, H, W, 3) in [0, 1], see `_answers`."""
+        """Returns a function of views for images (B, H, W, C) in [0, 1], see `_answers`."""
 
         def of_images(images):
             images, ok, error = check_images(images)
@@ -183,6 +191,8 @@ class Servable(tf.Module):
 
         def of_files(image_bytes):
             pixels, error = decode_images(image_bytes, self._size, enough, self._centre, self._fit)
+            if self._channels == 1:
+                pixels = tf.reduce_sum(pixels * LUMA, axis=-1, keepdims=True)
             return _answers(function(self._normalize(pixels)), tf.equal(error, ""), error)
 
         return of_files

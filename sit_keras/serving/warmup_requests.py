@@ -43,4 +43,4 @@ def _inputs(spec: tf.TensorSpec, batch: int) -> np.ndarray:
         buffer = io.BytesIO()
         Image.new("RGB", (64, 64), "gray").save(buffer, "JPEG")
         return np.array([buffer.getvalue()] * batch, dtype=object)
-    return np.full((batch, 64, 64, 3), 0.5, "float32")
+    return np.full((batch, 64, 64, spec.shape[-1]), 0.5, "float32")

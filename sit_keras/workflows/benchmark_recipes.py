@@ -82,7 +82,7 @@ def benchmark_recipes(
     require(images is None or images > 0, f"images must be positive, received {images}.")
     require(judge > 1, f"judge must be at least 2 images, received {judge}.")
     train, test, split = labelled_images(
-        config.dataset, data_dir, download, JUDGE_SEED, config.value_range
+        config.dataset, data_dir, download, JUDGE_SEED, config.value_range, config.model.channels
     )
     bank, queries = train.subset(judge, JUDGE_SEED), test.subset(judge // 2, JUDGE_SEED)
     # Test images judge, so none need be held out; the comparison with baselines is made once.

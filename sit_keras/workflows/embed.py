@@ -55,8 +55,8 @@ def embed(
     """
     in_folder, output = is_folder(output), check_place(output)
     check_value_range(value_range)
-    listed = list_images(source, data_dir, download, value_range)
     embedder = Embedder(encoder, features)
+    listed = list_images(source, data_dir, download, value_range, embedder.channels)
     about = {
         "format": FORMAT,
         "encoder": os.fspath(encoder),
@@ -65,6 +65,7 @@ def embed(
         "source": source,
         "working_folder": os.getcwd(),
         "value_range": value_range and list(value_range),
+        "channels": embedder.channels,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     begin, computed = time.monotonic(), 0

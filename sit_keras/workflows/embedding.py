@@ -59,7 +59,7 @@ class Embedder:
         An iterator over the `Vectors` of the images, `BATCH` of them at a time and in their order.
 
     Raises:
-        ValueError: if there is no such encoder, or it has no weights or does not take RGB images.
+        ValueError: if there is no such encoder, or it has no weights.
     """
 
     def __init__(self, encoder: str | os.PathLike, features: str = "tokens"):
@@ -70,13 +70,13 @@ class Embedder:
                 f"folder of train, or one of the trained encoders {', '.join(shipped())}."
             )
         self.network = SiTBackbone.from_preset(encoder)
-        if self.network.image_shape[-1] != 3:
-            raise ValueError(
-                f"The encoder takes images of {self.network.image_shape[-1]} channels, and all "
-                "images are read as RGB."
-            )
         self.features = features
         self._frozen = FrozenFeatures(self.network)
+
+    @property
+    def channels(self) -> int:
+        """Of the images that it takes."""
+        return self.network.image_shape[-1]
 
     @property
     def space(self) -> str:
@@ -115,7 +115,8 @@ class Embedder:
 
     def _vectors_of_readable(self, images: ImageSet) -> Vectors:
         """Returns the vectors of a batch in which some files cannot be read."""
-        reasons = [unreadable(path, images.value_range) for path in images.items.tolist()]
+        settings = images.value_range, images.channels
+        reasons = [unreadable(path, *settings) for path in images.items.tolist()]
         errors = np.array(reasons, object)
         good = np.flatnonzero(errors == "")
         embeddings = np.zeros((len(images), self.width), np.float32)
@@ -132,14 +133,14 @@ def _until_broken(batches: tf.data.Dataset) -> typing.Iterator[tf.Tensor]:
         yield from batches
 
 
-def unreadable(path: str, value_range: tuple[float, float] | None = None) -> str:
+def unreadable(path: str, value_range: tuple[float, float] | None = None, channels: int = 3) -> str:
     """Returns why an image file cannot be read, without its path; empty if it can.
 
     Args:
-        path, value_range: as for `sit_keras.data.reading.read_image`.
+        path, value_range, channels: as for `sit_keras.data.reading.read_image`.
     """
     try:
-        read_image(path, value_range=value_range)
+        read_image(path, value_range=value_range, channels=channels)
     except OSError as error:
         return str(error).removeprefix(f"{path}: ")
     return ""

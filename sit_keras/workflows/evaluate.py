@@ -96,7 +96,8 @@ def evaluate(
         )
     views = config.views if config else ViewConfig()
     value_range = value_range or (config.value_range if config else None)
-    train, test, split = labelled_images(dataset, data_dir, download, seed, value_range)
+    channels = encoder.image_shape[-1]
+    train, test, split = labelled_images(dataset, data_dir, download, seed, value_range, channels)
     few = fraction is not None or per_class is not None
     rows = label_indices(train, seed, fraction, per_class) if few else None
     train = train if rows is None else train.take(rows)
@@ -217,8 +218,10 @@ def refuse_settings(what: str, settings: dict | None, names: typing.Sequence[str
 
 
 def _load(run, image_size, scratch, seed) -> SiTBackbone:
-    shape = {} if image_size is None else {"image_shape": (image_size, image_size, 3)}
-    encoder = SiTBackbone.from_preset(run, load_weights=not scratch, **shape)
+    encoder = SiTBackbone.from_preset(run, load_weights=not scratch)
+    if image_size is not None:  # the channels stay
+        shape = image_size, image_size, encoder.image_shape[-1]
+        encoder = SiTBackbone.from_preset(run, load_weights=not scratch, image_shape=shape)
     if scratch:
         with seeded(seed):
             encoder = encoder.clone()
@@ -226,11 +229,7 @@ def _load(run, image_size, scratch, seed) -> SiTBackbone:
 
 
 def _check_image_shape(encoder, protocol) -> None:
-    height, width, channels = encoder.image_shape
-    if channels != 3:
-        raise ValueError(
-            f"The encoder takes images of {channels} channels, and all data sets are loaded as RGB."
-        )
+    height, width, _ = encoder.image_shape
     cropping = [name for name in protocol if name in CROPPING]
     if height != width and cropping:
         raise ValueError(

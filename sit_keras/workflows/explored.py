@@ -17,6 +17,7 @@ from sit_keras.evaluation.image_map import ImageMap, image_map
 from sit_keras.evaluation.label_doubts import contradicted_labels
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.plots.colours import visible
 from sit_keras.plots.tiles import Tile
 from sit_keras.runs.data import RunData, shuffled
 
@@ -32,7 +33,7 @@ class Explored:
     """Images with thumbnails, for an interactive map.
 
     Args:
-        thumbnails: (N, T, T, C) float32 in [0, 1].
+        thumbnails: (N, T, T, 1 or 3) float32 in [0, 1].
         labels: (N,) int; `NO_LABEL` (-1) for an image without one.
         class_names: of the labels.
         is_seen: (N,) bool. Whether the encoder was trained on the image.
@@ -93,7 +94,7 @@ def pixels_of(images: ImageSet, encoder: SiTBackbone, side: int) -> np.ndarray:
         side: int. Pixels of the longer side.
 
     Returns:
-        (N, height, width, C) float32 in [0, 1].
+        (N, height, width, 1 or 3) float32 in [0, 1], see `visible`.
     """
     height, width, channels = encoder.image_shape
     scale = side / max(height, width)
@@ -102,7 +103,7 @@ def pixels_of(images: ImageSet, encoder: SiTBackbone, side: int) -> np.ndarray:
     plain = ImagePreprocessing(
         shape, settings.crop, (0.0,) * channels, (1.0,) * channels, settings.value_range
     )
-    return np.concatenate([batch.numpy() for batch in eval_batches(images, plain)])
+    return visible(np.concatenate([batch.numpy() for batch in eval_batches(images, plain)]))
 
 
 def image_name(images: ImageSet, row: int, folder: str | os.PathLike | None) -> str:

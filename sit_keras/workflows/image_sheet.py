@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sit_keras.data.finding import printable
+from sit_keras.plots.colours import visible
 from sit_keras.runs.files import write_text
 
 SIDE = 160  # pixels of a thumbnail
@@ -92,7 +93,8 @@ def _figure(picture: Picture) -> str:
 
 
 def _thumbnail(pixels: np.ndarray) -> str:
-    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    shown, buffer = visible(pixels), io.BytesIO()
+    image = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown)
     image.thumbnail((SIDE, SIDE))
     image.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -17,6 +17,7 @@ def labelled_images(
     download: bool,
     seed: int,
     value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> tuple[ImageSet, ImageSet, str]:
     """Returns the labelled images of a source, those to train on and those to test on.
 
@@ -24,7 +25,7 @@ def labelled_images(
     printed.
 
     Args:
-        dataset, data_dir, download, value_range: as for `sit_keras.data.load_source`.
+        dataset, data_dir, download, value_range, channels: as for `sit_keras.data.load_source`.
         seed: int. Of the choice of that fifth.
 
     Returns:
@@ -33,7 +34,7 @@ def labelled_images(
     Raises:
         ValueError: if there are no labels, or too few to hold some out.
     """
-    source = load_source(dataset, data_dir, download, value_range=value_range)
+    source = load_source(dataset, data_dir, download, value_range=value_range, channels=channels)
     train = source.train.labelled()
     if not len(train):
         raise ValueError(

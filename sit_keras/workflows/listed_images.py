@@ -42,6 +42,7 @@ def list_images(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> Listed:
     """Lists the images of a source, those of a data set with both of its splits.
 
@@ -50,15 +51,15 @@ def list_images(
     Args:
         source: str. A folder, with or without `folder:` before it, or a data set as for
             `sit_keras.data.load_source`.
-        data_dir, download, value_range: as there.
+        data_dir, download, value_range, channels: as there.
 
     Raises:
         ValueError: if there is no such folder or data set, or it has no image.
     """
     folder = _folder_of(source)
     if folder is not None:
-        return _files([str(path) for path in find_images(folder)], value_range)
-    found = load_source(source, data_dir, download, value_range=value_range)
+        return _files([str(path) for path in find_images(folder)], value_range, channels)
+    found = load_source(source, data_dir, download, value_range=value_range, channels=channels)
     splits = {"train": found.train} | ({"test": found.test} if found.test is not None else {})
     paths = []
     for split, images in splits.items():
@@ -68,11 +69,14 @@ def list_images(
             paths += images.items.tolist()
     items = np.concatenate([images.items for images in splits.values()])
     labels = np.full(len(items), NO_LABEL)
-    return Listed(paths, ImageSet(items, labels, value_range=found.train.value_range))
+    images = ImageSet(items, labels, value_range=found.train.value_range, channels=channels)
+    return Listed(paths, images)
 
 
 def list_pictures(
-    pictures: typing.Sequence[str | os.PathLike], value_range: tuple[float, float] | None
+    pictures: typing.Sequence[str | os.PathLike],
+    value_range: tuple[float, float] | None,
+    channels: int = 3,
 ) -> Listed:
     """Lists picture files and those of folders.
 
@@ -89,7 +93,7 @@ def list_pictures(
         else:
             name = printable(os.fspath(picture))
             raise ValueError(f"No picture {name}: give image files, folders of them, or an index.")
-    return _files(files, value_range)
+    return _files(files, value_range, channels)
 
 
 def contents_of(listed: Listed) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +140,7 @@ class Pixels:
         enough: as for `read_image`.
 
     Returns:
-        (H, W, 3) uint8, or None where the image is no longer there.
+        (H, W, C) uint8, or None where the image is no longer there.
     """
 
     def __init__(self, index: Index, data_dir: str | os.PathLike | None = None):
@@ -167,9 +171,11 @@ class Pixels:
             images = self._split(source, path.removeprefix(f"{source}#").split("/")[0])
             return None if images is None else images.items[int(number)]
         value_range = self.index.about["value_range"]
+        value_range = value_range and tuple(value_range)
+        channels = self.index.about.get("channels", 3)  # which earlier versions do not name
         for place in (os.path.join(self.index.about["working_folder"], path), path):
             try:
-                return read_image(place, enough, value_range and tuple(value_range))
+                return read_image(place, enough, value_range, channels)
             except OSError:
                 continue
         return None
@@ -177,7 +183,8 @@ class Pixels:
     def _split(self, source, split) -> ImageSet | None:
         if self._splits is None:
             try:
-                found = load_source(source, self._data_dir)
+                channels = self.index.about.get("channels", 3)
+                found = load_source(source, self._data_dir, channels=channels)
                 self._splits = {"train": found.train, "test": found.test}
             except ValueError:  # it is not prepared here
                 self._splits = {}
@@ -203,8 +210,9 @@ def _folder_of(source: str) -> str | None:
     )
 
 
-def _files(paths: list[str], value_range) -> Listed:
-    images = ImageSet(np.array(paths), np.full(len(paths), NO_LABEL), value_range=value_range)
+def _files(paths: list[str], value_range, channels) -> Listed:
+    labels = np.full(len(paths), NO_LABEL)
+    images = ImageSet(np.array(paths), labels, value_range=value_range, channels=channels)
     return Listed(paths, images)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.sources import survey_source
 from sit_keras.evaluation.baselines import baselines_table
+from sit_keras.plots.colours import SHOWN_CHANNELS
 from sit_keras.runs.data import RunData, steps_per_epoch
 
 WIDTH = 100  # columns of a text
@@ -29,7 +30,13 @@ def describe(
         A dict of the numbers of images, steps and parameters, and the peak learning rate; of a
         folder also what was found in it.
     """
-    survey = survey_source(config.dataset, data_dir, download, config.value_range)
+    survey = survey_source(
+        config.dataset,
+        data_dir,
+        download,
+        config.value_range,
+        channels=config.model.channels,
+    )
     num_images, found = survey.images, survey.text
     num_held_out = round(config.holdout * (survey.labelled or num_images))
     steps = steps_per_epoch(config, num_images - num_held_out)
@@ -72,6 +79,8 @@ def announce(data: RunData) -> None:
             f"The warm-up is shortened to {warmup} of the {config.epochs} epochs, from "
             f"{config.warmup_epochs}."
         )
+    if config.model.channels != 3:
+        print(_about_channels(config))
     if config.weighting == "uncertainty":
         print("The loss contains log(alpha) of each task, so it can be negative.")
 
@@ -110,6 +119,21 @@ def typed(verb: str) -> str:
         verb: str. The command, such as `train`.
     """
     return f"{'sit-keras' if shutil.which('sit-keras') else 'python -m sit_keras'} {verb}"
+
+
+def _about_channels(config):
+    """What is done otherwise where images are not RGB."""
+    channels, views = config.model.channels, config.views
+    of_colours = {"saturation": views.saturation, "hue": views.hue,
+                  "greyscale_probability": views.greyscale_probability}  # fmt: skip
+    left_out = [f"views.{name}={value:g}" for name, value in of_colours.items() if value]
+    plural = "" if channels == 1 else "s"
+    text = f"Images have {channels} channel{plural}."
+    if left_out:
+        text += f" Left out, as for three alone: {', '.join(left_out)}."
+    if channels != 1:
+        text += f" Pictures show {SHOWN_CHANNELS}."
+    return text
 
 
 def _is_large(model):

@@ -51,10 +51,19 @@ def orient(
         if turn and sure >= confidence:
             found.append({"path": str(answer.path), "turn": turn, "confidence": sure})
             if write is not None:
+                _refuse_bands(answer.image.shape[-1])
                 _write_upright(
                     answer.path, turn, write / answer.path.relative_to(folder), value_range
                 )
     return sorted(found, key=lambda each: -each["confidence"])
+
+
+def _refuse_bands(channels):
+    if channels not in (1, 3):
+        raise ValueError(
+            f"Upright copies are written as RGB, and this model takes images of {channels} "
+            "channels: leave --write out, and turn the files by the table."
+        )
 
 
 def _refuse_the_originals(folder, write):

@@ -150,7 +150,7 @@ def _corruptions(two_views: TwoViews, views, folder) -> Picture:
     none = CorruptionConfig(
         grey=False, blur=False, drop=0.0, replace=0.0, align=two_views.corruption.align
     )
-    clean = tf.reshape(views["clean"], (-1, *views["clean"].shape[2:]))  # (B * 2, S, S, 3)
+    clean = tf.reshape(views["clean"], (-1, *views["clean"].shape[2:]))  # (B * 2, S, S, C)
     stages = {"clean": _first_views(views["clean"])}
     for name in ("grey", "blur", "colour", "drop", "replace"):
         strength = getattr(two_views.corruption, name)

@@ -69,8 +69,9 @@ def draft_plan(
     Raises:
         ValueError: for images or settings that do not fit.
     """
-    value_range = changed(RunConfig(), _only(given, "value_range")).value_range
-    photos, found = look_at(dataset, data_dir, download, value_range)
+    images = changed(RunConfig(), _only(given, "value_range", "model.channels"))
+    value_range, channels = images.value_range, images.model.channels
+    photos, found = look_at(dataset, data_dir, download, value_range, channels)
     given = {"initial_encoder": usual_start(photos, given), **given}
     encoder = given["initial_encoder"]
     network = None if encoder in (None, "None") else _network_of(encoder)
@@ -110,7 +111,9 @@ def plan_of(
     execution: Execution | None = None,
 ) -> Plan:
     """Returns the plan of a run that was begun: its own settings, with some steps measured."""
-    photos, found = look_at(config.dataset, data_dir, download, config.value_range)
+    photos, found = look_at(
+        config.dataset, data_dir, download, config.value_range, config.model.channels
+    )
     time = measure_steps(config, data_dir, download, execution)
     return _whole(config, photos, found, time)
 
@@ -120,12 +123,13 @@ def look_at(
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
     value_range: tuple[float, float] | None = None,
+    channels: int = 3,
 ) -> tuple[Photos, str]:
     """Returns what a plan needs to know of the images, and what was found in a folder."""
-    survey = survey_source(dataset, data_dir, download, value_range, read=True)
+    survey = survey_source(dataset, data_dir, download, value_range, True, channels)
     train = survey.train
     if train is None:
-        train = load_source(dataset, data_dir, download).train
+        train = load_source(dataset, data_dir, download, channels=channels).train
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     side = _median_side(train)
     return Photos(survey.images, survey.labelled, side, survey.has_test, on_gpu), survey.text
@@ -138,7 +142,7 @@ def _median_side(images: ImageSet) -> int:
     sides = []
     for path in images.subset(MAX_SIZES, seed=0).items.tolist():
         with contextlib.suppress(OSError):  # it has gone since it was found
-            sides.append(short_side(path))
+            sides.append(short_side(path, images.channels))
     require(bool(sides), "None of the images can be opened any more: have they been moved?")
     return int(np.median(sides))
 
@@ -166,5 +170,5 @@ def _held_out(config, photos):
     return round(config.holdout * (photos.labelled or photos.count))
 
 
-def _only(given, name):
-    return {name: given[name]} if name in given else {}
+def _only(given, *names):
+    return {name: given[name] for name in names if name in given}

@@ -27,7 +27,7 @@ from sit_keras.models.weighting import run_weighting
 from sit_keras.runs.answer import answer
 from sit_keras.runs.data import RunData
 from sit_keras.runs.files import full_disk_explained, sole_run, write_json, write_text
-from sit_keras.runs.folder import refuse_another_run, write_settings
+from sit_keras.runs.folder import as_measured, refuse_another_run, write_settings
 from sit_keras.runs.image_record import ImageRecord, settle_images
 from sit_keras.runs.log import forget_later_epochs, last_losses, read_log
 from sit_keras.runs.model_card import CARD, run_card
@@ -107,10 +107,12 @@ def pretrain(
         stack.enter_context(full_disk_explained(run_dir))
         stack.enter_context(worker_loss_explained())
         with all_or_none(strategy):
+            config = as_measured(run_dir, config)
             refuse_another_run(run_dir, config, execution.resume)
             results = finished_results(run_dir)
             if results is None:
                 data = RunData.load(config, data_dir, download)
+                config = data.config
                 data.refuse_as_output(run_dir)
                 if is_first:
                     stack.enter_context(sole_run(run_dir))

@@ -7,6 +7,7 @@ import typing
 from sit_keras.config.presets import started_from
 from sit_keras.config.serialization import flat
 from sit_keras.config.settings import RunConfig
+from sit_keras.plots.colours import SHOWN_CHANNELS
 from sit_keras.plots.curves import curve_panels, panel_svg
 from sit_keras.runs.answer import answer
 from sit_keras.runs.chance import chance_levels
@@ -111,7 +112,11 @@ def write_report(
 
 def _lead(config, log):
     done = f"{len(log['epoch'])} of {config.epochs} epochs by {', '.join(config.tasks)}"
-    return f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
+    text = f"SiT with {config.model.num_parameters:,} parameters, pre-trained for {done}."
+    channels = config.model.channels
+    if channels not in (1, 3):
+        text += f" Of the {channels} channels, pictures show {SHOWN_CHANNELS}."
+    return text
 
 
 def _answer(config, results, log):

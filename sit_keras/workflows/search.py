@@ -134,10 +134,10 @@ def _embedded(index: Index, query, encoder) -> Index:
     if any(map(is_index, query)):
         raise ValueError("Queries are pictures, or one index alone.")
     value_range = index.about["value_range"]
-    listed = list_pictures(query, value_range and tuple(value_range))
-    contents, errors = contents_of(listed)
     name = encoder or _place_of(index)
     embedder = Embedder(name, index.about["features"])
+    listed = list_pictures(query, value_range and tuple(value_range), embedder.channels)
+    contents, errors = contents_of(listed)
     index.require_same_space({**index.about, "space": embedder.space, "encoder": name}, "The query")
     rows = np.flatnonzero(contents != "")
     size = (len(contents), index.embeddings.shape[1])

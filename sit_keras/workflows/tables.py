@@ -165,7 +165,7 @@ def make_table(
     settings = changed(finetune_config(preset, configs[0].views), training or {})
     images_of = functools.cache(
         lambda dataset, seed: labelled_images(
-            dataset, data_dir, download, seed, configs[0].value_range
+            dataset, data_dir, download, seed, configs[0].value_range, configs[0].model.channels
         )
     )
     values: dict[str, dict[str, dict[str, float]]] = {}

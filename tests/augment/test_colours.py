@@ -202,15 +202,45 @@ def test_an_option_does_not_change_what_another_one_draws(random):
     assert 0 < grey[0].sum() < 60
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_images_without_three_channels_are_solarised_alone(random, channels):
-    images = random.random((8, 6, 6, channels)).astype("float32")
-    crops = np.stack([images, images], axis=1)
+def seen_as(channels, **settings):
+    """What makes views of images of so many channels, which are not normalised."""
     preprocessing = dataclasses.replace(
         TwoViews(6).preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels
     )
-    config = dataclasses.replace(EVERY, solarize_probability=1.0)
-    x, _ = TwoViews(6, config, CLEAN, preprocessing).color(crops, 0, np.arange(8, dtype="int32"))
+    return TwoViews(6, dataclasses.replace(WHOLE, **settings), CLEAN, preprocessing)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_brightness_and_contrast_are_for_any_number_of_channels(random, channels):
+    images = random.random((3, 6, 6, channels)).astype("float32")
+    factors = np.array([[1.3, 1.0, 0.2], [1.0, 0.5, 0.2], [0.7, 1.6, 1.9]], "float32")
+    order = np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+    ours = np.asarray(operations.color_jitter(images, factors, order))
+    np.testing.assert_allclose(ours[0], np.clip(1.3 * images[0], 0, 1), atol=1e-6)
+    mean = images[1].mean()  # of all channels: saturation, which they do not have, changes nothing
+    np.testing.assert_allclose(ours[1], 0.5 * images[1] + 0.5 * mean, atol=1e-6)
+    contrasted = np.clip(1.6 * images[2] - 0.6 * images[2].mean(), 0, 1)
+    np.testing.assert_allclose(ours[2], 0.7 * contrasted, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_hue_saturation_and_grey_leave_other_than_three_channels_alone(random, channels):
+    crops = np.repeat(random.random((8, 1, 6, 6, channels)).astype("float32"), 2, axis=1)
+    settings = {"brightness": 0.0, "contrast": 0.0, "saturation": 1.0, "hue": 0.5}
+    two_views = seen_as(channels, greyscale_probability=1.0, **settings)
+    x, _ = two_views.color(crops, 0, np.arange(8, dtype="int32"))
+    np.testing.assert_allclose(np.asarray(x).reshape(crops.shape), crops, atol=1e-6)
+    brighter = seen_as(channels, brightness=0.5, contrast=0.0, saturation=0.0)
+    x, _ = brighter.color(crops, 0, np.arange(8, dtype="int32"))
+    assert np.abs(np.asarray(x).reshape(crops.shape) - crops).max() > 0.1
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_any_number_of_channels_is_solarised(random, channels):
+    images = random.random((8, 6, 6, channels)).astype("float32")
+    crops = np.stack([images, images], axis=1)
+    still = {"brightness": 0.0, "contrast": 0.0, "hue": 0.3, "solarize_probability": 1.0}
+    x, _ = seen_as(channels, **still).color(crops, 0, np.arange(8, dtype="int32"))
     x = np.asarray(x).reshape(crops.shape)
     np.testing.assert_allclose(x[:, 0], images, atol=1e-6)
     np.testing.assert_allclose(x[:, 1], np.where(images < 0.5, images, 1 - images), atol=1e-6)

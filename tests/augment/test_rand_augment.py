@@ -112,3 +112,15 @@ def test_laws(random):
     assert np.mean(strength == 10) == pytest.approx(0.0228, abs=0.003)
     below = strength[strength < 9]
     assert np.sqrt(np.mean((below - 9) ** 2)) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_other_channels_are_changed_as_those_of_grey_photos_are(random, name, channels):
+    images = photos(random)[..., :1].repeat(3, axis=-1).astype("float32") / 255
+    operation = np.full(len(images), OPERATIONS.index(name), "int32")
+    level = np.full(len(images), 0.6, "float32")
+    grey = np.asarray(apply_round(images, operation, level, (0.4,) * 3))
+    others = images[..., :1].repeat(channels, axis=-1)
+    ours = np.asarray(apply_round(others, operation, level, (0.4,) * channels))
+    np.testing.assert_allclose(ours, grey[..., :1].repeat(channels, axis=-1), atol=1.01 / 255)

@@ -24,7 +24,7 @@ from sit_keras.runs.files import save_json
 NON_DEFAULT = RunConfig(
     dataset="cifar10",
     preset="tiny",
-    model=NetworkConfig(24, 8, 28, 3, 4, 40, 0.2, 1e-5, 17, "conv", 3, "layer"),
+    model=NetworkConfig(24, 8, 28, 3, 4, 40, 0.2, 1e-5, 17, "conv", 3, "layer", 2),
     views=ViewConfig(
         (0.2, 0.9),
         (0.5, 1.5),
@@ -39,7 +39,7 @@ NON_DEFAULT = RunConfig(
         turned_every=4,
     ),
     corruption=CorruptionConfig(False, False, 0.1, 0.2, True, align=8),
-    preprocessing=PreprocessingConfig(0.9, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.0, 1.0), "pad"),
+    preprocessing=PreprocessingConfig(0.9, (0.1, 0.2), (0.4, 0.5), (0.0, 1.0), "pad"),
     initial_encoder="runs/other",
     tasks=("rotation", "contrastive"),
     weighting="fixed",

@@ -45,6 +45,8 @@ OUT_OF_RANGE = [
     (NetworkConfig, "layer_norm_epsilon", -1e-6, {}),
     (NetworkConfig, "projection_dim", 0, {}),
     (NetworkConfig, "projection_dim", -1, {}),
+    (NetworkConfig, "channels", 0, {}),
+    (NetworkConfig, "channels", -3, {}),
     (NetworkConfig, "stem", "convolution", {}),
     (NetworkConfig, "stem", "conv", {"image_size": 36, "patch_size": 12}),
     (NetworkConfig, "stem", "conv", {"patch_size": 1}),

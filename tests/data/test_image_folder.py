@@ -119,8 +119,8 @@ def test_what_was_done_to_values_is_counted(tmp_path, capsys, monkeypatch):
     (tmp_path / "broken.png").write_text("no image")
     check = reading.check_image
 
-    def scaled(path, value_range=None):
-        check(path, value_range)
+    def scaled(path, *settings):
+        check(path, *settings)
         return "" if path.endswith("b.png") else "values from 0 to 65535 scaled to 0 to 255"
 
     monkeypatch.setattr(reading, "check_image", scaled)

@@ -46,9 +46,9 @@ def read(monkeypatch):
     """The names of the files that are read, as they are read."""
     names, check = [], reading.check_image
 
-    def spy(path, value_range=None):
+    def spy(path, *settings):
         names.append(os.path.basename(path))
-        return check(path, value_range)
+        return check(path, *settings)
 
     monkeypatch.setattr(reading, "check_image", spy)
     return names
@@ -187,13 +187,13 @@ def test_names_that_are_not_utf8_are_remembered(root, read):
 
 def test_what_was_read_before_an_interruption_is_remembered(root, monkeypatch):
     monkeypatch.setattr(manifest, "_CHUNK", 1)
-    monkeypatch.setattr(manifest, "_cores", lambda: 1)
+    monkeypatch.setattr(manifest, "cores", lambda: 1)
     check = reading.check_image
 
-    def interrupted(path, value_range=None):
+    def interrupted(path, *settings):
         if path.endswith("3.bmp"):
             raise KeyboardInterrupt
-        return check(path, value_range)
+        return check(path, *settings)
 
     monkeypatch.setattr(reading, "check_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -202,7 +202,7 @@ def test_what_was_read_before_an_interruption_is_remembered(root, monkeypatch):
 
 
 def test_an_error_of_the_disk_is_not_remembered(root, read, monkeypatch):
-    def fail(path, value_range=None):
+    def fail(path, *settings):
         try:
             raise OSError(5, "Input/output error", path)
         except OSError as error:
@@ -224,7 +224,7 @@ def test_what_is_no_file_any_more_is_not_opened(root, file):
 def test_no_more_threads_read_than_there_are_cores(root, monkeypatch):
     present, most = [], []
 
-    def check(path, value_range=None):
+    def check(path, *settings):
         present.append(path)
         most.append(len(present))
         time.sleep(0.005)
@@ -232,7 +232,7 @@ def test_no_more_threads_read_than_there_are_cores(root, monkeypatch):
         return ""
 
     monkeypatch.setattr(manifest, "_CHUNK", 1)
-    monkeypatch.setattr(manifest, "_cores", lambda: 2)
+    monkeypatch.setattr(manifest, "cores", lambda: 2)
     monkeypatch.setattr(reading, "check_image", check)
     check_files(root, FILES)
     assert max(most) == 2

@@ -141,6 +141,13 @@ def test_an_oblong_encoder_is_evaluated_by_what_cuts_no_squares(tmp_path):
     assert results["image_shape"] == [8, 12, 3] and results["knn"]["5"] > 0.3
 
 
+def test_an_encoder_of_grey_images_is_evaluated_on_grey_digits(tmp_path):
+    path = tmp_path / "grey.keras"
+    small_encoder(image_shape=(8, 8, 1), preprocessing=None).save(path)
+    results = evaluate(path, "digits", protocol=("knn",), k=(5,), image_size=12)
+    assert results["image_shape"] == [12, 12, 1] and results["knn"]["5"] > 0.3
+
+
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(tmp_path):
     small_encoder().save(tmp_path / "some.keras")
     with pytest.raises(ValueError, match="Unknown protocol 'zero-shot'"):
@@ -149,9 +156,9 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(tmp_path):
         evaluate(tmp_path / "some.keras", "digits", image_size=10)
     with pytest.raises(ValueError, match="No encoder at"):
         evaluate(tmp_path / "nothing", "digits")
-    small_encoder(image_shape=(8, 8, 1), preprocessing=None).save(tmp_path / "grey.keras")
-    with pytest.raises(ValueError, match="images of 1 channels, and all data sets are loaded as"):
-        evaluate(tmp_path / "grey.keras", "digits")
+    small_encoder(image_shape=(8, 8, 5), preprocessing=None).save(tmp_path / "five.keras")
+    with pytest.raises(ValueError, match="digits.* it has 1 channel, and 5 are expected"):
+        evaluate(tmp_path / "five.keras", "digits")
     (tmp_path / "images").mkdir()
     Image.new("RGB", (9, 9), "red").save(tmp_path / "images" / "one.png")
     with pytest.raises(ValueError, match="has no labels to evaluate with"):

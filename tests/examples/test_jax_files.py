@@ -121,3 +121,10 @@ def test_only_a_file_of_pack_images_is_read(files, tmp_path):
     bad.write_text("no images")
     with pytest.raises(ValueError, match="cannot be read"):
         files.PackedImages.load(bad)
+
+
+def test_another_number_of_channels_than_that_of_the_images_is_refused(files):
+    packed = files.PackedImages(np.zeros((2, 4, 4, 3), "uint8"), "digits")
+    packed.refuse_other_channels(3)
+    with pytest.raises(ValueError, match=r"digits have 3 channels, and model.channels is 5"):
+        packed.refuse_other_channels(5)

@@ -215,6 +215,12 @@ def test_an_image_shape_that_does_not_fit_is_refused(image_shape, message, saved
         SiTBackbone.from_preset(saved / "preset", image_shape=image_shape)
 
 
+def test_an_encoder_of_other_channels_is_named_as_one(backbone):
+    five = backbone.clone(image_shape=(*backbone.image_shape[:2], 5), preprocessing=None)
+    with pytest.raises(ValueError, match=r"another network \(.*channels: 3 -> 5\)"):
+        copy_resized(backbone, five)
+
+
 def test_weights_are_copied_by_name_and_only_if_all_fit(backbone):
     twin = backbone.clone()
     assert copy_weights(backbone, twin) == []

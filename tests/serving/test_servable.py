@@ -13,6 +13,7 @@ from serving_case import (
     assert_close,
     build_backbone,
     contract_of,
+    encode,
 )
 
 from sit_keras.config.preprocessing import PreprocessingConfig
@@ -122,11 +123,32 @@ def test_a_fused_head_is_the_mean_of_two(random):
     np.testing.assert_allclose(fuse(head)(both), head(tokens), atol=1e-6)
 
 
-@pytest.mark.parametrize("image_shape", [(16, 24, 3), (16, 16, 1)])
-def test_oblong_and_grey_encoders_are_refused(image_shape):
-    encoder = build_backbone(image_shape=image_shape, preprocessing=None)
-    with pytest.raises(ValueError, match=r"must be \(S, S, 3\); received \(16, "):
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_oblong_encoders_are_refused(channels):
+    encoder = build_backbone(image_shape=(16, 24, channels), preprocessing=None)
+    with pytest.raises(ValueError, match=rf"must be \(S, S, {channels}\); received \(16, 24, "):
         Servable(encoder)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_files_are_served_of_one_channel_and_of_three_alone(channels):
+    encoder = build_backbone(image_shape=(16, 16, channels), preprocessing=None)
+    signatures = Servable(encoder).signatures()
+    assert ("serving_bytes" in signatures) == (channels == 1)
+    (spec,) = signatures["patches"].input_signature
+    assert spec.shape.as_list() == [None, None, None, channels]
+
+
+def test_a_file_of_colours_becomes_grey_by_its_luma_where_one_channel_is_served(random):
+    settings = {"preprocessing": PreprocessingConfig(1.0, (0.4,), (0.2,))}
+    servable = Servable(build_backbone(image_shape=(16, 16, 1), **settings))
+    signatures = servable.signatures()
+    pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    luma = (pixels @ np.array([0.299, 0.587, 0.114]) / 255).astype("float32")[None, ..., None]
+    ours = signatures["serving_bytes"](tf.constant([encode(pixels, "PNG")]))
+    assert ours["ok"].numpy().all()
+    theirs = signatures["serving_default"](tf.constant(luma))
+    np.testing.assert_allclose(ours["embedding"], theirs["embedding"], atol=1e-5)
 
 
 @pytest.mark.slow
