@@ -134,13 +134,19 @@ def _overfitted(config, log) -> list[Finding]:
                     f"images fell by {percent(fall)}.",
                     (
                         f"train for fewer epochs (--epochs={epoch}) or on more images",
-                        "take a smaller network "
-                        f"(--set=model.num_layers={max(1, config.model.num_layers // 2)})",
+                        *_smaller_network(config),
                     ),
                     f"{task} overfitted",
                 )
             )
     return found
+
+
+def _smaller_network(config) -> tuple[str, ...]:
+    if config.initial_encoder is not None:  # which prescribes the network
+        return ()
+    layers = max(1, config.model.num_layers // 2)
+    return (f"take a smaller network (--set=model.num_layers={layers})",)
 
 
 def _too_few_steps(config, results, log) -> list[Finding]:

@@ -198,6 +198,10 @@ def test_overfitting_is_named_with_the_epoch_to_stop_at():
     epoch = int(text.split("train for fewer epochs (--epochs=")[1].split(")")[0])
     assert abs(epoch - 15) <= 2
     assert "train longer" not in text  # although the training loss still falls
+    assert "take a smaller network (--set=model.num_layers=1)" in text
+    started = dataclasses.replace(CONFIG, initial_encoder="sit_digits")
+    log = log_of(val_rotation=rising, rotation=np.linspace(1.4, 0.1, EPOCHS))
+    assert "smaller network" not in text_of(log=log, config=started)
     both_rise = text_of(log=log_of(val_rotation=rising, rotation=rising))
     assert "overfitted" not in both_rise
 
