@@ -15,16 +15,16 @@ BELOW["augment"] = {"config"}
 BELOW["models"] = {"config", "augment"}
 BELOW["data"] = BELOW["plots"] = {"config", "augment", "models"}
 BELOW["runs"] = BELOW["data"] | {"data", "plots"}
-BELOW["training"] = BELOW["serving"] = BELOW["convert"] = BELOW["runs"] | {"runs"}
+BELOW["training"] = BELOW["serving"] = BELOW["conversion"] = BELOW["runs"] | {"runs"}
 BELOW["evaluation"] = BELOW["training"] | {"training"}
-BELOW["workflows"] = BELOW["evaluation"] | {"evaluation", "serving", "convert"}
+BELOW["workflows"] = BELOW["evaluation"] | {"evaluation", "serving", "conversion"}
 BELOW["cli"] = BELOW["workflows"] | {"workflows"}
 
 # What a room may import from outside, besides the standard library.
 THIRD_PARTY = {"config": set(), "augment": {"keras"}, "models": {"keras", "h5py"}}
 # Packages that one may do without: only a function that needs one imports it.
 OPTIONAL = {
-    "absl": {"cli", "data", "training", "runs", "serving", "evaluation", "workflows", "convert"},
+    "absl": {"cli", "data", "training", "runs", "serving", "evaluation", "workflows", "conversion"},
     "grpc": {"serving"},
     "huggingface_hub": {"models"},
     "ai_edge_litert": {"serving"},
@@ -35,11 +35,11 @@ OPTIONAL = {
     "pi_heif": {"data"},
     "pyarrow": {"evaluation"},
     "keras_tuner": {"workflows"},
-    "safetensors": {"convert"},
+    "safetensors": {"conversion"},
     "tensorflow_datasets": {"data"},
     "tensorflow_serving": {"serving"},
     "tf2onnx": {"serving"},
-    "torch": {"convert"},
+    "torch": {"conversion"},
 }
 
 

@@ -24,6 +24,12 @@ def names_for_editors():
     return {}
 
 
+def test_no_public_name_is_that_of_a_package_or_module():
+    """Python would put the package in its place as soon as something of it is imported."""
+    rooms = {path.stem for path in FACE.parent.iterdir()}
+    assert not rooms & set(sit_keras.__all__)
+
+
 @pytest.mark.parametrize("name", sit_keras.__all__)
 def test_a_public_name_can_be_imported_and_has_a_docstring(name):
     assert getattr(sit_keras, name).__doc__

@@ -18,8 +18,8 @@ ALLOWED = {
     ("workflows/doctor.py", "importlib"): "looks whether packages are installed",
     ("__init__.py", "importlib"): "imports a public name when it is first used, of a fixed list",
     ("training/memory.py", "ctypes"): "limits the arenas of the C library's allocator",
-    ("convert/torch_files.py", "torch.load"): "with weights_only=True, in PyTorch from 2.10",
-    ("convert/torch_files.py", "torch.save"): "writes arrays",
+    ("conversion/torch_files.py", "torch.load"): "with weights_only=True, in PyTorch from 2.10",
+    ("conversion/torch_files.py", "torch.save"): "writes arrays",
     ("models/classifier.py", "deserialize_keras_object"): "is asked by Keras, when a user calls "
     "keras.saving.load_model, which has its safe mode",
     ("training/pretrainer.py", "deserialize_keras_object"): "as above",
@@ -77,7 +77,7 @@ def test_a_module_runs_nothing_that_is_not_accounted_for(path):
 
 def test_every_exception_is_still_needed():
     found = {(place(path), name) for path in FILES for name in used(path.read_text())}
-    assert set(ALLOWED) - found - {("convert/torch_files.py", "torch.save")} == set()
+    assert set(ALLOWED) - found - {("conversion/torch_files.py", "torch.save")} == set()
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_the_scan_leaves_methods_of_the_same_name():
 
 
 def test_pytorch_is_read_for_weights_only():
-    text = (ROOT / "sit_keras" / "convert" / "torch_files.py").read_text()
+    text = (ROOT / "sit_keras" / "conversion" / "torch_files.py").read_text()
     assert len(re.findall(r"torch\.load\(", text)) == text.count("weights_only=True") == 1

@@ -1,7 +1,7 @@
 """SiT and its loss in PyTorch, written from the paper.
 
-Its weights have the names and layouts of `sit_keras.convert.weight_names`, so that those of a model
-of this project can be loaded.
+Its weights have the names and layouts of `sit_keras.conversion.weight_names`, so that those of a
+model of this project can be loaded.
 
 Shapes: M samples (two views of each image), T tokens, D width, A heads, E embedding, S side.
 """

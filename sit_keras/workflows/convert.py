@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from sit_keras.config.choices import RELEASES
-from sit_keras.convert.checkpoints import from_torch, to_torch
+from sit_keras.conversion.checkpoints import from_torch, to_torch
 from sit_keras.workflows.messages import typed
 
 

@@ -9,7 +9,7 @@ from sit_keras import SiTBackbone, SiTPretrainer, TwoViews
 from sit_keras.augment import pretext
 from sit_keras.augment.crops import CROP_NUMBERS
 from sit_keras.config.presets import run_config
-from sit_keras.convert import weight_names
+from sit_keras.conversion import weight_names
 
 torch = pytest.importorskip("torch")
 

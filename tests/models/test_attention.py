@@ -7,7 +7,7 @@ import tensorflow as tf
 from golden_case import golden_config, group, to_nhwc
 from tensorflow.python.profiler import model_analyzer, option_builder
 
-from sit_keras.convert import weight_names
+from sit_keras.conversion import weight_names
 from sit_keras.models.attention import attention, attention_maps, follow
 from sit_keras.models.backbone import SiTBackbone
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from golden_case import CLOSE, golden_config, group, to_nhwc
 
-from sit_keras.convert import weight_names
+from sit_keras.conversion import weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.heads import build_pretext_network
 from sit_keras.models.positions import resize_positions

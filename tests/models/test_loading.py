@@ -15,7 +15,7 @@ from golden_case import golden_config, group
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.config.presets import presets, run_config
 from sit_keras.config.shipped import CARD, shipped
-from sit_keras.convert import weight_names
+from sit_keras.conversion import weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.loading import copy_resized, copy_weights, start_from

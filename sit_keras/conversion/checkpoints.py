@@ -10,7 +10,7 @@ import numpy as np
 from sit_keras.config.checks import check_choice
 from sit_keras.config.choices import HEADS, RELEASES
 from sit_keras.config.network import NetworkConfig
-from sit_keras.convert import torch_files, weight_names
+from sit_keras.conversion import torch_files, weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.heads import NUM_ROTATIONS, build_pretext_network

@@ -8,7 +8,7 @@ import pytest
 from golden_case import CLOSE, golden_config, group, to_nhwc
 
 from sit_keras.config.preprocessing import PreprocessingConfig
-from sit_keras.convert import checkpoints, weight_names
+from sit_keras.conversion import checkpoints, weight_names
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.models.heads import build_pretext_network

@@ -12,7 +12,7 @@ import pytest
 from golden_case import group
 
 from sit_keras.config.extras import MissingPackage
-from sit_keras.convert import checkpoints, torch_files
+from sit_keras.conversion import checkpoints, torch_files
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.workflows.convert import convert
