@@ -3,6 +3,7 @@
 Shapes: B batch, N images, h w the encoder's input, C channels, D width.
 """
 
+import functools
 import math
 import typing
 
@@ -44,12 +45,9 @@ class FrozenFeatures:
     """
 
     def __init__(self, encoder: SiTBackbone):
-        def compute(batch):
-            outputs = encoder(batch, training=False)
-            patches = tf.reduce_mean(outputs["patch_tokens"], axis=1)
-            outputs = {**outputs, "patch_tokens": patches}
-            return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
-
+        # TensorFlow takes functions of the same code for one that is traced again and again, and
+        # warns of it; it does not look into a partial one.
+        compute = functools.partial(_features, encoder)
         self.encoder = encoder
         self.preprocessing = ImagePreprocessing.of(encoder)
         self._strategy = strategy = encoder.distribute_strategy
@@ -95,6 +93,13 @@ class FrozenFeatures:
     def of(self, images: ImageSet) -> Features:
         """Returns the features of an ImageSet, in its order."""
         return self(eval_batches(images, self.preprocessing), len(images))
+
+
+def _features(encoder, batch):
+    outputs = encoder(batch, training=False)
+    patches = tf.reduce_mean(outputs["patch_tokens"], axis=1)
+    outputs = {**outputs, "patch_tokens": patches}
+    return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
 
 def kept_batches(images: ImageSet, preprocessing: ImagePreprocessing) -> tf.data.Dataset:

@@ -233,6 +233,13 @@ def test_an_encoder_is_compared_with_the_one_that_it_started_from(source):
     assert "started from" not in baselines.baselines_table({"probe_test_split": "test", **alone})
 
 
+def test_many_encoders_in_one_notebook_bring_no_warning_of_tensorflow(source, caplog):
+    """Each of them is traced once, which TensorFlow takes for one that is traced all the time."""
+    for _ in range(7):
+        FrozenFeatures(small_encoder(num_layers=1)).of(source.test.subset(4, 0))
+    assert "retracing" not in caplog.text
+
+
 def test_images_of_one_class_are_compared_with_nothing(source, capsys):
     """After a long training that is said, and is no error."""
     train = source.train.take(np.flatnonzero(source.train.labels == 3))
