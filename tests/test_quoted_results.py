@@ -153,8 +153,8 @@ def test_a_run_that_goes_on_is_judged_as_it_is_now(results, tmp_path):
     folder = keep.keep("mine", [tmp_path / "judged"], "python train.py", "a machine", "abc")
     table = (folder / "table.md").read_text()
     assert "| SiT, 2 of 3 epochs so far |" in table and "| principal components of the p" in table
-    # The principal components of the digits are as good to neighbours as their pixels (97.5 %).
-    assert found["knn_accuracy"]["components"] > 0.95 < found["knn_accuracy"]["pixels"]
+    # The principal components of the digits are about as good to neighbours as their pixels.
+    assert found["knn_accuracy"]["components"] > 0.9 < found["knn_accuracy"]["pixels"]
     assert Made.read(folder).hours == 0.5
 
 

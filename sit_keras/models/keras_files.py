@@ -79,30 +79,46 @@ def load_keras(
         ValueError: if the file is damaged, holds something else, or would take more memory than
             its weights do.
     """
-    with explained(path, expected):
-        with pathlib.Path(path).open("rb") as file:
-            _check_list(file)
-            with zipfile.ZipFile(file) as archive, tempfile.TemporaryDirectory() as folder:
-                _check_members(archive)
-                plan = plan_of(parse_json(archive.read(CONFIG)))
-                size, needed = archive.getinfo(WEIGHTS).file_size, 4 * plan.num_parameters
-                if not needed / 2 <= size <= _MAX_OVERHEAD * needed + _MAX_HEADERS:
-                    raise ValueError(
-                        f"its {WEIGHTS} has {size:,} bytes, and the network that its {CONFIG} "
-                        f"describes needs about {needed:,}."
-                    )
-                # HDF5 needs a file of its own to jump about in.
-                weights = pathlib.Path(folder) / WEIGHTS
-                with archive.open(WEIGHTS) as packed, weights.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 2**20)
-                check_count(weights, plan.num_parameters)
-                model = plan.build()
-                fill(model, weights)
-                return model
+    with (
+        explained(path, expected),
+        _opened(path) as archive,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        plan = plan_of(parse_json(archive.read(CONFIG)))
+        size, needed = archive.getinfo(WEIGHTS).file_size, 4 * plan.num_parameters
+        if not needed / 2 <= size <= _MAX_OVERHEAD * needed + _MAX_HEADERS:
+            raise ValueError(
+                f"its {WEIGHTS} has {size:,} bytes, and the network that its {CONFIG} "
+                f"describes needs about {needed:,}."
+            )
+        # HDF5 needs a file of its own to jump about in.
+        weights = pathlib.Path(folder) / WEIGHTS
+        with archive.open(WEIGHTS) as packed, weights.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked, 2**20)
+        check_count(weights, plan.num_parameters)
+        model = plan.build()
+        fill(model, weights)
+        return model
+
+
+@contextlib.contextmanager
+def _opened(path):
+    with pathlib.Path(path).open("rb") as file:
+        _check_list(file)
+        with zipfile.ZipFile(file) as archive:
+            _check_members(archive)
+            yield archive
 
 
 def read_config(path: pathlib.Path) -> dict[str, typing.Any]:
-    """Returns what a JSON file says of a model; ValueError if it is no JSON object."""
+    """Returns what a JSON file, or that in a `.keras` file, says of a model.
+
+    Raises:
+        ValueError: if it is no JSON object.
+    """
+    if path.suffix == ".keras":
+        with _opened(path) as archive:
+            return parse_json(archive.read(CONFIG))
     if path.stat().st_size > MAX_CONFIG:
         raise ValueError(f"it has more than {MAX_CONFIG:,} bytes.")
     return parse_json(path.read_bytes())

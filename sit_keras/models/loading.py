@@ -69,6 +69,24 @@ def from_preset(
     return target
 
 
+def saved_arguments(cls: type[keras.Model], preset: str | os.PathLike) -> dict[str, typing.Any]:
+    """Returns the arguments of a saved backbone, which is not built.
+
+    Args:
+        cls, preset: as for `from_preset`.
+
+    Raises:
+        ValueError: if there is no such preset, it has no weights, or holds something else.
+    """
+    if is_name(preset) and preset in presets():
+        return _named(cls, preset, True, {}).get_config()
+    path = preset_path(preset)
+    path = path if path.suffix == ".keras" else path / CONFIG
+    with explained(path, "an encoder"):
+        config = backbone_plan(cls, keras_files.read_config(path)).config
+    return {"stem": "patch", **config}  # older files do not name it
+
+
 def _load_folder(cls, folder, load_weights):
     with explained(folder / CONFIG, "a preset"):
         plan = backbone_plan(cls, keras_files.read_config(folder / CONFIG))

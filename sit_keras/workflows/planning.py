@@ -19,6 +19,7 @@ from sit_keras.data.pipeline import count_steps
 from sit_keras.data.reading import short_side
 from sit_keras.data.sources import load_source, survey_source
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.loading import saved_arguments
 from sit_keras.runs.data import steps_per_epoch
 from sit_keras.workflows.step_time import measure_steps
 
@@ -149,7 +150,7 @@ def _median_side(images: ImageSet) -> int:
 
 def _network_of(encoder: str) -> dict[str, typing.Any]:
     with contextlib.redirect_stdout(io.StringIO()):
-        config = SiTBackbone.from_preset(encoder).get_config()
+        config = saved_arguments(SiTBackbone, encoder)
     return {name: config[name] for name in _PRESCRIBED}
 
 

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +85,20 @@ def test_few_photos_start_from_the_shipped_encoder_and_its_network(tmp_path):
     assert new.initial_encoder is None and new.model.hidden_dim == config.model.hidden_dim
     own = draft_settings(command("train").parse([dataset, "--patch_size=4"])).config
     assert own.initial_encoder is None and own.model.patch_size == 4
+
+
+def test_a_plan_that_starts_from_an_encoder_does_not_start_tensorflow(tmp_path):
+    """Which the doctor divides into two devices afterwards."""
+    photos(tmp_path, 12, side=40)
+    code = (
+        "import sys, tensorflow as tf; from sit_keras.workflows.planning import draft_plan; "
+        "plan = draft_plan(sys.argv[1], 'modern', {}); assert plan.config.initial_encoder; "
+        "cpu, = tf.config.list_physical_devices('CPU'); halves = [tf.config."
+        "LogicalDeviceConfiguration()] * 2; tf.config.set_logical_device_configuration(cpu, halves)"
+    )
+    command = [sys.executable, "-c", code, f"folder:{tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 def test_broken_photos_do_not_count(tmp_path):
