@@ -39,12 +39,18 @@ def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: 
 
     Returns:
         What `results.json` holds.
+
+    Raises:
+        ValueError: for a data set without images to test on.
     """
+    config = read_settings(run)
+    source = load_source(config.dataset, data_dir=data_dir)
+    if source.test is None:
+        raise ValueError(f"{config.dataset} has no images to test on, so {run} is not judged.")
     output.mkdir(parents=True)
     for name in COPIED:
         shutil.copy2(run / name, output / name)
-    config, epochs = read_settings(output), len(read_log(output / "log.csv")["epoch"])
-    source = load_source(config.dataset, data_dir=data_dir)
+    epochs = len(read_log(output / "log.csv")["epoch"])
     encoder = SiTBackbone.from_preset(output)
     num_images = len(source.train) - round(config.holdout * len(source.train))
     results = {

@@ -5,13 +5,16 @@ import re
 import shutil
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 from docs import judge, keep, made, ship, tables
 from docs.made import Made
 from sit_keras.config import shipped
 from sit_keras.config.presets import run_config
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.runs.folder import write_settings
 from sit_keras.workflows.pretrain import pretrain
 
 KEPT = tables.kept()
@@ -156,6 +159,19 @@ def test_a_run_that_goes_on_is_judged_as_it_is_now(results, tmp_path):
     # The principal components of the digits are about as good to neighbours as their pixels.
     assert found["knn_accuracy"]["components"] > 0.9 < found["knn_accuracy"]["pixels"]
     assert Made.read(folder).hours == 0.5
+
+
+def test_a_run_without_test_images_is_not_judged_and_leaves_nothing(tmp_path):
+    for i in range(3):
+        path = tmp_path / "photos" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 80 * i, np.uint8)).save(path)
+    dataset = f"folder:{tmp_path / 'photos'}"
+    (tmp_path / "run").mkdir()
+    write_settings(tmp_path / "run", run_config("digits", dataset=dataset))
+    with pytest.raises(ValueError, match="has no images to test on, so .* is not judged"):
+        judge.judge(tmp_path / "run", tmp_path / "judged", None, hours=1.0)
+    assert not (tmp_path / "judged").exists()
 
 
 def test_an_encoder_that_is_shipped_is_that_of_its_run_with_a_card(results, tmp_path, monkeypatch):

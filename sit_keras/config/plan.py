@@ -42,14 +42,14 @@ class Photos(typing.NamedTuple):
     """What a plan knows of the images.
 
     Args:
-        count: int. Images to train on, before some of them are held out.
+        images: int. Those to train on, before some of them are held out.
         labelled: int. Those of them that have a class.
         side: int. The median of their short sides in pixels.
         has_test: bool. Whether there is a split to test on.
         on_gpu: bool. Whether there is a GPU to train with.
     """
 
-    count: int  # type: ignore[assignment]  # a method of tuples, which is not needed here
+    images: int
     labelled: int
     side: int
     has_test: bool
@@ -86,7 +86,7 @@ def usual_start(photos: Photos, given: Settings) -> str | None:
         given: settings that the user chose. A network of one's own has new weights.
     """
     own = any(name.startswith("model.") and name != "model.image_size" for name in given)
-    fits = photos.count < FEW_IMAGES and photos.side >= START_SIDE and not photos.on_gpu
+    fits = photos.images < FEW_IMAGES and photos.side >= START_SIDE and not photos.on_gpu
     return START if fits and not own else None
 
 
@@ -106,8 +106,8 @@ def draft(
         ValueError: for a single image, or settings that do not fit.
     """
     require(
-        photos.count > 1,
-        f"{dataset} has {photos.count} image to train on, and the tasks compare images with each "
+        photos.images > 1,
+        f"{dataset} has {photos.images} image to train on, and the tasks compare images with each "
         "other: give two or more, better some hundreds.",
     )
     given = typed(RunConfig, given)
@@ -115,7 +115,7 @@ def draft(
     planned = _network(photos, network or {}) | _regularization(photos)
     planned |= _input(photos, planned, given)
     planned["holdout"] = _holdout(photos)
-    trained = photos.count - _held_out(photos, given.get("holdout", planned["holdout"]))
+    trained = photos.images - held_out(photos, (planned | given)["holdout"])
     if given.get("initial_encoder") is not None:
         planned["learning_rate"] = START_SHARE * start.learning_rate
     turned = given.get("views.turned_every", start.views.turned_every)
@@ -134,7 +134,7 @@ def _network(photos, prescribed) -> Settings:
         sizes |= {"image_size": 16, "patch_size": 4}
     elif photos.side < 48:
         sizes |= {"image_size": 32, "patch_size": 8}
-    if photos.on_gpu and photos.side >= 192 and photos.count >= MANY_IMAGES:
+    if photos.on_gpu and photos.side >= 192 and photos.images >= MANY_IMAGES:
         sizes |= {"image_size": 224, "patch_size": 16, "hidden_dim": 384, "num_layers": 12,
                   "mlp_dim": 1536}  # fmt: skip
     elif photos.on_gpu and photos.side >= 48:
@@ -160,27 +160,28 @@ def _input(photos, planned, given) -> Settings:
 def _regularization(photos) -> Settings:
     """Paths are dropped in deep networks alone, and weights decay more where images are few."""
     deep = photos.on_gpu and photos.side >= 48
-    few = photos.count < FEW_IMAGES
+    few = photos.images < FEW_IMAGES
     return {"model.drop_path_rate": 0.1 if deep else 0.0, "weight_decay": 0.1 if few else 0.05}
 
 
 def _holdout(photos) -> float:
     """The share to hold out: to answer by where there is no test split, else to validate with."""
-    count = photos.labelled or photos.count
+    count = photos.labelled or photos.images
     if photos.labelled and not photos.has_test:
         return 0.2 if count < FEW_IMAGES else 0.05
     share = max(0.05, math.ceil(100 * VALIDATION_IMAGES / count) / 100)
     return share if share <= 0.1 else 0.0  # too few images to spare some
 
 
-def _held_out(photos, share) -> int:
-    return round(share * (photos.labelled or photos.count))
+def held_out(photos: Photos, share: float) -> int:
+    """Returns how many images a share is, of those with a class where there are any."""
+    return round(share * (photos.labelled or photos.images))
 
 
 def _largest_batch(photos) -> int:
     if photos.on_gpu:
         return 256
-    return 32 if photos.count < FEW_IMAGES else 64
+    return 32 if photos.images < FEW_IMAGES else 64
 
 
 def _batch_size(trained, largest) -> int:

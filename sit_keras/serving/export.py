@@ -116,7 +116,8 @@ def _write_savedmodel(servable, parts, name, precision, aside) -> pathlib.Path:
     """Writes a complete SavedModel into a folder aside."""
     signatures = servable.signatures()
     model, extra = aside / name, aside / name / "assets.extra"
-    np.savez(aside / verify.EXAMPLES, **examples(signatures, parts))  # type: ignore[arg-type]
+    arrays: dict[str, typing.Any] = examples(signatures, parts)
+    np.savez(aside / verify.EXAMPLES, **arrays)
     about = contract(signatures, parts, precision)
     write_json(aside / verify.CONTRACT, about)
     servable.contract = [
@@ -143,7 +144,8 @@ def _write_portable(servable, parts, name, precision, aside) -> pathlib.Path:
     function = servable.portable()
     convert(function, servable, name, precision, model)
     about = portable_contract(function, parts, name, precision)
-    np.savez(assets / verify.EXAMPLES, **portable_examples(parts))  # type: ignore[arg-type]
+    arrays: dict[str, typing.Any] = portable_examples(parts)
+    np.savez(assets / verify.EXAMPLES, **arrays)
     write_json(assets / verify.CONTRACT, about)
     write_text(extra / CARD, _card(pathlib.Path(parts.source["run"]), about))
     write_json(extra / verify.CHECKSUMS, verify.checksums(model))

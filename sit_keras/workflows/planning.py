@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sit_keras.config.checks import require
 from sit_keras.config.execution import Execution
-from sit_keras.config.plan import MINUTES, Photos, StepTime, draft, schedule, usual_start
+from sit_keras.config.plan import MINUTES, Photos, StepTime, draft, held_out, schedule, usual_start
 from sit_keras.config.serialization import changed
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
@@ -156,19 +156,16 @@ def _network_of(encoder: str) -> dict[str, typing.Any]:
 
 def _of(config, photos, found, given, time=None, minutes=MINUTES) -> Plan:
     """A draft with the schedule that the time allows."""
-    whole = count_steps(photos.count - _held_out(config, photos), config.batch_size)
+    left = photos.images - held_out(photos, config.holdout)
+    whole = count_steps(left, config.batch_size)
     settings = schedule(config, whole, time, minutes, given)
     return _whole(changed(config, settings), photos, found, time)
 
 
 def _whole(config, photos, found, time) -> Plan:
-    held_out = _held_out(config, photos)
-    trained = photos.count - held_out
-    return Plan(config, photos, found, trained, held_out, steps_per_epoch(config, trained), time)
-
-
-def _held_out(config, photos):
-    return round(config.holdout * (photos.labelled or photos.count))
+    kept = held_out(photos, config.holdout)
+    trained = photos.images - kept
+    return Plan(config, photos, found, trained, kept, steps_per_epoch(config, trained), time)
 
 
 def _only(given, *names):

@@ -29,11 +29,12 @@ from sit_keras.workflows.pretrain import pretrain
 from sit_keras.workflows.search_space import chosen_changes, search_space
 
 keras_tuner = import_package("keras_tuner")
+_Tuner: typing.Any = keras_tuner.Tuner
 
 BEST = "best.txt"  # in the folder of a search, one line
 
 
-class PretrainTuner(keras_tuner.Tuner):  # type: ignore[name-defined]
+class PretrainTuner(_Tuner):
     """Pre-trains an encoder for each trial of an oracle and scores it on held-out images.
 
     An interrupted trial goes on from its last checkpoint.

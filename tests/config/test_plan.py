@@ -15,7 +15,7 @@ from sit_keras.config.presets import AUTO, auto_config, presets, run_config, tra
 from sit_keras.config.serialization import changed, from_dict, to_dict
 from sit_keras.config.settings import RunConfig
 
-PHOTOS = Photos(count=240, labelled=240, side=375, has_test=True)
+PHOTOS = Photos(images=240, labelled=240, side=375, has_test=True)
 FAST = StepTime(step=0.1, between=0.5, start=20.0, steps=8, memory=10**9)
 
 
@@ -25,7 +25,7 @@ def drafted(photos=PHOTOS, **given):
 
 def planned(photos=PHOTOS, time=FAST, minutes=30, **given):
     config = drafted(photos, **given)
-    trained = photos.count - round(config.holdout * (photos.labelled or photos.count))
+    trained = photos.images - round(config.holdout * (photos.labelled or photos.images))
     return changed(config, schedule(config, trained // config.batch_size, time, minutes, given))
 
 
@@ -58,9 +58,9 @@ def test_any_number_of_images_fills_a_batch(count, labels, on_gpu):
 
 @pytest.mark.parametrize("photos, given, start", [
     (PHOTOS, {}, START), (PHOTOS, {"model.image_size": 32, "batch_size": 8}, START),
-    (PHOTOS._replace(side=32, count=1_999), {}, START),
+    (PHOTOS._replace(side=32, images=1_999), {}, START),
     (PHOTOS, {"model.hidden_dim": 96}, None), (PHOTOS, {"model.patch_size": 16}, None),
-    (PHOTOS._replace(count=2_000), {}, None), (PHOTOS._replace(side=31), {}, None),
+    (PHOTOS._replace(images=2_000), {}, None), (PHOTOS._replace(side=31), {}, None),
     (PHOTOS._replace(on_gpu=True), {}, None),
 ])  # fmt: skip
 def test_few_photos_start_from_a_shipped_encoder_unless_a_network_is_given(photos, given, start):
@@ -76,7 +76,7 @@ def test_a_trained_encoder_is_trained_on_gently_and_for_fewer_steps():
 
 def test_a_single_image_is_refused():
     with pytest.raises(ValueError, match="has 1 image to train on, and the tasks compare"):
-        drafted(PHOTOS._replace(count=1, labelled=0))
+        drafted(PHOTOS._replace(images=1, labelled=0))
 
 
 def test_a_few_hundred_photos_get_small_batches_and_many_short_epochs():
@@ -104,7 +104,7 @@ def test_images_are_held_out_to_answer_by_or_to_validate_with_or_not_at_all():
 )
 @pytest.mark.parametrize("count", [240, 100_000])
 def test_a_plan_ends_within_its_minutes(step, minutes, count):
-    photos = PHOTOS._replace(count=count, labelled=0)
+    photos = PHOTOS._replace(images=count, labelled=0)
     time = FAST._replace(step=step)
     config = planned(photos, time, minutes)
     whole = (count - round(config.holdout * count)) // config.batch_size
@@ -117,7 +117,7 @@ def test_a_plan_ends_within_its_minutes(step, minutes, count):
 
 
 def test_many_images_have_twenty_epochs_that_are_parts_of_a_pass():
-    photos = PHOTOS._replace(count=100_000, labelled=0)
+    photos = PHOTOS._replace(images=100_000, labelled=0)
     config = planned(photos, FAST._replace(step=0.3))
     assert config.epochs == 20
     # 30 minutes less 15 % and 80 s, by 0.3025 s a step: 4,793 steps.

@@ -105,12 +105,12 @@ def test_broken_photos_do_not_count(tmp_path):
     photos(tmp_path, 12)
     for i in range(4):
         (tmp_path / "dark" / f"broken{i}.png").write_bytes(b"none")
-    assert draft_plan(f"folder:{tmp_path}", "modern", {}).photos.count == 12
+    assert draft_plan(f"folder:{tmp_path}", "modern", {}).photos.images == 12
 
 
 def test_a_data_set_that_is_no_folder_can_be_planned_too():
     plan = draft_plan("digits", "paper", {})
-    assert (plan.photos.count, plan.photos.side, plan.config.model.image_size) == (1437, 8, 16)
+    assert (plan.photos.images, plan.photos.side, plan.config.model.image_size) == (1437, 8, 16)
 
 
 def test_flags_that_do_not_go_with_a_plan_are_refused(tmp_path, train):
