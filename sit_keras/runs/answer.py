@@ -10,6 +10,7 @@ import numpy as np
 
 from sit_keras.config.settings import RunConfig
 from sit_keras.runs.findings import Finding, percent, problems, step_advice
+from sit_keras.runs.shown_names import shown_path
 from sit_keras.runs.task_reports import judged_tasks
 
 # On fewer test images a bootstrap interval is too narrow to be believed.
@@ -135,7 +136,7 @@ def _since_start(config, results) -> list[Finding]:
     )
     advice: tuple[str, ...] = ()
     if "worse" in verdicts:
-        start, rate = config.initial_encoder, config.learning_rate / 4
+        start, rate = shown_path(config.initial_encoder), config.learning_rate / 4
         advice = (
             f"use the encoder that it started from as it is (--encoder={start}), or train it more "
             f"gently (--learning_rate={rate:.2g})",

@@ -249,6 +249,12 @@ def test_a_run_that_started_from_an_encoder_is_compared_with_it(start, says):
     assert (gentle in text) == (says == "worse")
 
 
+def test_the_folder_of_the_encoder_that_a_run_started_from_is_not_published():
+    config = dataclasses.replace(CONFIG, initial_encoder="/home/me/secret/first")
+    text = text_of(results_of(shares=(0.9, 0.6, 0.5, 1)), config=config)
+    assert "--encoder=first)" in text and "secret" not in text
+
+
 def test_judges_that_disagree_are_both_named():
     results = results_of()
     gains = results["gains"]["linear"]
