@@ -9,8 +9,12 @@ import json
 import pathlib
 import re
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from docs.made import FILE, RESULTS, ROOT, Made
 from sit_keras.plots import charts, curves
+from sit_keras.plots.figures import save_figure
 from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.log import read_log
 from sit_keras.runs.results import accuracy_text, kinds_of
@@ -106,6 +110,8 @@ def render(folder: pathlib.Path) -> None:
     """Writes the charts, `table.md` and `README.md` of a kept result."""
     for log in folder.glob("seed*/log.csv"):
         curves.training_curves(read_log(log), log.with_name("curves.png"))
+        if log.with_name("results.json").exists():
+            _plot_minutes(log.parent)
     if (folder / recipe_table.RECORDS).exists():
         recipe_table.write(folder)
     if (folder / "table.json").exists():
@@ -113,6 +119,26 @@ def render(folder: pathlib.Path) -> None:
         charts.table_chart(entries, folder / "chart.png")
     write_text(folder / "table.md", table(folder))
     write_text(folder / "README.md", readme(folder))
+
+
+def _plot_minutes(run: pathlib.Path) -> None:
+    """Plots the accuracy of neighbours during a run against the minutes of training.
+
+    All epochs count as the mean of them.
+    """
+    log, results = read_log(run / "log.csv"), json.loads((run / "results.json").read_text())
+    measured = ~np.isnan(log.get("knn_accuracy", np.array([np.nan])))
+    if measured.sum() < 2:
+        return
+    done = log["epoch"][measured] + 1
+    minutes = done * results["train_seconds"] / 60 / (log["epoch"][-1] + 1)
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(minutes, 100 * log["knn_accuracy"][measured], marker=".", color="C3")
+    axes.set(xlabel="minutes of training", ylabel="held-out images right, %")
+    axes.set_title("Nearest neighbours")
+    axes.grid(alpha=0.3)
+    save_figure(figure, run / "minutes.png")
 
 
 def kept() -> list[pathlib.Path]:

@@ -127,9 +127,8 @@ def draft(
 
 
 def _network(photos, prescribed) -> Settings:
-    """The network by the size of the images and by the machine."""
-    sizes = {"image_size": 64, "patch_size": 16, "hidden_dim": 192, "num_layers": 4,
-             "num_heads": 6, "mlp_dim": 768}  # fmt: skip
+    """What the size of the images and the machine change of the preset's network."""
+    sizes = {"image_size": 64, "patch_size": 16}
     if photos.side < 24:
         sizes |= {"image_size": 16, "patch_size": 4}
     elif photos.side < 48:

@@ -17,6 +17,8 @@ import typing
 def in_own_process(function: typing.Callable, *arguments: typing.Any) -> typing.Any:
     """Calls a function in a new process, which stops and saves its state when this one is told to.
 
+    It does so as well when this process is killed.
+
     Args:
         function: a function of a module.
         *arguments: what can be pickled, as the result must be.
@@ -28,13 +30,33 @@ def in_own_process(function: typing.Callable, *arguments: typing.Any) -> typing.
         ChildProcessError: if the process ends without either.
     """
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool, _passing_on_sigterm():
+    pool = concurrent.futures.ProcessPoolExecutor(1, context, initializer=_stop_with_parent)
+    with pool, _passing_on_sigterm():
         try:
-            return pool.submit(function, *arguments).result()
+            return pool.submit(_call, function, *arguments).result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise ChildProcessError(
                 "Its process ended without a result, perhaps because the memory was used up."
             ) from error
+
+
+def _stop_with_parent():
+    """Lets this process get SIGTERM as soon as the one that started it is gone."""
+
+    def wait():
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _call(function, *arguments):
+    """Calls the function, and ends the process where nobody is left to be told what it returned."""
+    try:
+        return function(*arguments)
+    finally:
+        if not multiprocessing.parent_process().is_alive():
+            os._exit(1)
 
 
 @contextlib.contextmanager

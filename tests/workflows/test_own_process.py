@@ -1,13 +1,18 @@
 """A function that runs in a process of its own returns, fails and is stopped as if it ran here."""
 
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from sit_keras.workflows.own_process import in_own_process
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_another_process_returns_the_result():
@@ -33,3 +38,34 @@ def test_sigterm_is_passed_on_and_this_process_lives():
         in_own_process(time.sleep, 60)
     assert time.monotonic() - begin < 30
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def save_and_wait(folder):
+    """Stands for a training, which saves its state when it is told to stop."""
+
+    def save(number, frame):
+        (folder / "saved").touch()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, save)
+    (folder / "begun").touch()
+    time.sleep(60)
+
+
+def test_when_this_process_is_killed_the_other_one_saves_its_state_and_ends(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib\n"
+        "from tests.workflows.test_own_process import save_and_wait\n"
+        "from sit_keras.workflows.own_process import in_own_process\n"
+        "if __name__ == '__main__':\n"
+        f"    in_own_process(save_and_wait, pathlib.Path({str(tmp_path)!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE)
+    while not (tmp_path / "begun").exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.communicate(timeout=30)  # until no process has its output open any more
+    assert (tmp_path / "saved").exists()
