@@ -47,7 +47,7 @@ def _runs(folder) -> str:
     heading = f"{_NUMBERS.get(len(configs), f'{len(configs)} seeds')} ({seeds})"
     lines = [f"| {heading} | linear evaluation | nearest neighbours |", "|---|---|---|"]
     for kind, name in kinds_of(found[0]).items():
-        name = f"SiT, {_epochs(configs[0], found[0])}" if kind == "trained" else name
+        name = f"SiT, {_epochs(configs, found)}" if kind == "trained" else name
         cells = [_accuracies(found, probe, kind) for probe in ("linear", "knn")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     note = (
@@ -57,10 +57,14 @@ def _runs(folder) -> str:
     return "\n".join([*lines, "", note, *_evaluations(folder)]) + "\n"
 
 
-def _epochs(config, results) -> str:
-    """Returns for how many epochs a run has been trained, of those that it is to have."""
-    total, done = config["epochs"], results.get("epochs_done", config["epochs"])
-    return f"{total} epochs" if done == total else f"{done} of {total} epochs so far"
+def _epochs(configs, found) -> str:
+    """Returns for how many epochs runs have been trained; of one also how many it is to have."""
+    totals = [config["epochs"] for config in configs]
+    done = [results.get("epochs_done", total) for results, total in zip(found, totals, strict=True)]
+    if done != totals:
+        return f"{done[0]} of {totals[0]} epochs so far"
+    fewest, most = min(done), max(done)
+    return f"{most} epochs" if fewest == most else f"{fewest} to {most} epochs"
 
 
 def _evaluations(folder) -> list[str]:

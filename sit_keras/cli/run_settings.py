@@ -125,7 +125,7 @@ def define_settings(flags: Flags) -> None:
     integer(
         "steps_per_epoch", "Cap on the steps of an epoch, which otherwise visits every image once."
     )
-    number("learning_rate", "Peak rate for 512 images; it is scaled by batch_size / 512.")
+    number("learning_rate", "Peak rate for batches of 512; rate_scaling gives that of others.")
     number("min_learning_rate", "Where the cosine ends.")
     integer("warmup_epochs", "Epochs of linear warm-up.")
     number("weight_decay", "Decoupled weight decay of AdamW.")

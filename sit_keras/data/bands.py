@@ -5,6 +5,7 @@ images, for all channels together. Shapes: H W image, C channels.
 """
 
 import contextlib
+import math
 import typing
 
 import numpy as np
@@ -130,13 +131,38 @@ def _open(stream, channels) -> Bands:
 
 
 def _numpy(stream):
+    broken = UnclearValues("it is no whole NumPy file of numbers: save one array by numpy.save")
     try:
-        values = np.load(stream, allow_pickle=False)
-    except Exception as error:  # NumPy raises several kinds for broken files
-        raise UnclearValues(
-            "it is no whole NumPy file of numbers: save one array by numpy.save"
-        ) from error
+        shape, nbytes = _numpy_size(stream)
+    except Exception as error:  # NumPy raises several kinds
+        raise broken from error
+    _refuse_large(shape, nbytes)
+    with BUDGET.share(2 * nbytes):
+        try:
+            values = np.load(stream, allow_pickle=False)
+        except Exception as error:
+            raise broken from error
     return values, 8 * values.dtype.itemsize, 1
+
+
+def _numpy_size(stream):
+    """Returns the shape of the array of a NumPy file and its bytes; the stream starts anew."""
+    version = np.lib.format.read_magic(stream)
+    # The third version differs from the second in names of fields alone.
+    second = np.lib.format.read_array_header_2_0
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else second
+    shape, _, dtype = read(stream)
+    stream.seek(0)
+    return shape, math.prod(shape) * dtype.itemsize
+
+
+def _refuse_large(shape, nbytes):
+    if 2 * nbytes > MOST_MEMORY:
+        raise ValueError(
+            f"to decode its {' x '.join(map(str, shape))} values would take "
+            f"{2 * nbytes / 1e9:.1f} GB of memory, of which {MOST_MEMORY / 1e9:.1f} may be used: "
+            "make it smaller"
+        )
 
 
 def _channels_last(values, channels):
@@ -171,12 +197,7 @@ def _tiff(stream):
                 f"it is a stack with the axes {series.axes} of {series.shape}, and one image with "
                 "its channels is expected: save each image as a file of its own"
             )
-        if 2 * series.nbytes > MOST_MEMORY:
-            raise ValueError(
-                f"to decode its {' x '.join(map(str, series.shape))} values would take "
-                f"{2 * series.nbytes / 1e9:.1f} GB of memory, of which {MOST_MEMORY / 1e9:.1f} may "
-                "be used: make it smaller"
-            )
+        _refuse_large(series.shape, series.nbytes)
         with BUDGET.share(2 * series.nbytes):
             values = series.asarray()
         turned = page.tags.get(_ORIENTATION)

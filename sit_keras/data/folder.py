@@ -41,16 +41,16 @@ class Survey(typing.NamedTuple):
 
     Args:
         images, labelled: int. The images to train on, and those of them with a label.
+        has_test: bool. Whether there is a split to test on.
         text: str. What was found.
         train: ImageSet or None. The images to train on, if they are files.
-        has_test: bool. Whether there are labelled images to test on.
     """
 
     images: int
     labelled: int
-    text: str
+    has_test: bool
+    text: str = ""
     train: ImageSet | None = None
-    has_test: bool = True
 
 
 def load_folder(
@@ -109,7 +109,7 @@ def survey_folder(
     contents = _arrange(folder, entries, value_range, channels)
     train = contents.train
     labelled = int(np.sum(train.labels != NO_LABEL))
-    return Survey(len(train), labelled, contents.text, train, contents.test is not None)
+    return Survey(len(train), labelled, contents.test is not None, contents.text, train)
 
 
 def find_images(folder: str | os.PathLike) -> list[pathlib.Path]:

@@ -82,7 +82,8 @@ def survey_list(
     there, missing = _look(listing)
     entries = manifest.remembered(listing.path, there, value_range, channels)
     images, text = _arrange(listing, there, missing, entries, value_range, channels)
-    return Survey(len(images), int(np.sum(images.labels != NO_LABEL)), text)
+    labelled = int(np.sum(images.labels != NO_LABEL))
+    return Survey(len(images), labelled, has_test=False, text=text)
 
 
 def read_list(path: str | os.PathLike) -> Listing:

@@ -115,6 +115,8 @@ def check_image(
 def short_side(path: str | os.PathLike, channels: int = 3) -> int:
     """Returns the shorter side of an image in pixels, by its header alone.
 
+    Of images that `sit_keras.data.bands` reads the whole file is read.
+
     Raises:
         OSError: as `read_image`.
     """

@@ -123,31 +123,23 @@ def survey_source(
         images.
     """
     if name in DIGITS:
-        return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, "")
+        return Survey(NUM_DIGITS_TRAIN, NUM_DIGITS_TRAIN, has_test=True)
     if name.startswith("folder:"):
         return survey_folder(name.removeprefix("folder:"), value_range, read, channels)
     if name.startswith(LIST):
         return survey_list(name.removeprefix(LIST), value_range, channels)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
-        text, has_test = describe_records(train, test), test is not None
-        return Survey(len(train), len(train.labelled()), text, train, has_test)
+        text, labelled = describe_records(train, test), len(train.labelled())
+        return Survey(len(train), labelled, test is not None, text, train)
     if name.startswith(PREFIX):
         chosen = choose_parts(name.removeprefix(PREFIX), data_dir, download)
         count, tested = count_tfds(chosen)
         labelled = count if chosen.label else 0
-        return Survey(count, labelled, describe_tfds(chosen, count, tested))
+        return Survey(count, labelled, bool(tested), describe_tfds(chosen, count, tested))
     splits = _prepared_builder(name, data_dir, download).info.splits
     counts = {split: splits[split].num_examples for split in TFDS_SPLITS[name]}
-    return Survey(sum(counts.values()), counts["train"], "")
-
-
-def count_train_images(
-    name: str, data_dir: str | os.PathLike | None = None, download: bool = False
-) -> tuple[int, int]:
-    """Counts the images that `load_source` would train on, all and labelled; as `survey_source`."""
-    survey = survey_source(name, data_dir, download)
-    return survey.images, survey.labelled
+    return Survey(sum(counts.values()), counts["train"], has_test=True)
 
 
 def _with_channels(source: Source, channels: int) -> Source:

@@ -27,6 +27,17 @@ MAX_PIXEL_SIZE = 32
 NEIGHBOURS = 20
 
 
+def pixel_preprocessing(encoder: SiTBackbone) -> ImagePreprocessing:
+    """Returns what makes the raw pixels that an encoder is compared with: its input, but smaller.
+
+    Args:
+        encoder: SiTBackbone.
+    """
+    height, width, channels = encoder.image_shape
+    shape = min(MAX_PIXEL_SIZE, height), min(MAX_PIXEL_SIZE, width), channels
+    return ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
+
+
 def compare_with_baselines(
     encoder: SiTBackbone,
     train: ImageSet,
@@ -65,9 +76,7 @@ def compare_with_baselines(
     others = {"untrained": FrozenFeatures(untrained_encoder)}
     if initial is not None:
         others["initial"] = FrozenFeatures(initial)
-    height, width, channels = encoder.image_shape
-    shape = min(MAX_PIXEL_SIZE, height), min(MAX_PIXEL_SIZE, width), channels
-    small = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
+    small = pixel_preprocessing(encoder)
 
     def by_kind(images):
         batches = kept_batches(images, trained.preprocessing)

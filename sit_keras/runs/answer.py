@@ -47,7 +47,8 @@ def answer(
 
     Returns:
         Sentences: how the encoder compares with its baselines, which tasks learned, each problem
-        that was found, and the flags to try next. Two sentences if all is well.
+        that was found, and the flags to try next. Two sentences if all is well, and one more where
+        the run started from a trained encoder.
     """
     compared = [*_comparison(config, results, log), *_unequal_classes(results)]
     learned, failed = judged_tasks(config, results, log)

@@ -204,6 +204,18 @@ class RunData:
         )
 
 
+def with_statistics(
+    config: RunConfig, data_dir: str | os.PathLike | None = None, download: bool = False
+) -> RunConfig:
+    """Returns settings with the mean and the deviation of their training images, if they want them.
+
+    Args:
+        config: RunConfig.
+        data_dir, download: as for `sit_keras.load_source`.
+    """
+    return RunData.load(config, data_dir, download).config if config.measures_channels else config
+
+
 def _measured(config: RunConfig, images: ImageSet) -> RunConfig:
     """Returns settings with the mean and the deviation of images, and prints them."""
     mean, std, count = channel_statistics(images, config.seed)

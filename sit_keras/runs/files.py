@@ -58,12 +58,11 @@ def sole_run(run_dir: pathlib.Path) -> typing.Iterator[None]:
         lock.acquire()
     except filelock.Timeout as error:
         raise ValueError(
-            f"Another process is training in {run_dir}: wait for it, or give another --run_dir."
+            f"Another process is working in {run_dir}: wait for it, or give another folder."
         ) from error
     except OSError as error:
         raise OSError(
-            f"Cannot write to the run folder {run_dir} ({error.strerror}): give a writable place "
-            "with --run_dir."
+            f"Cannot write to the folder {run_dir} ({error.strerror}): give a writable one."
         ) from error
     try:
         remove_unfinished(run_dir)

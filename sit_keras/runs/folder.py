@@ -46,6 +46,16 @@ def run_name(config: RunConfig) -> str:
     return "-".join([*parts, f"seed{config.seed}"])
 
 
+def run_of(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the run or the encoder in whose `evaluation` a folder lies, or the folder itself."""
+    for parent in folder.parents:
+        home = parent.parent
+        files = home / "config.json", home / "encoder.keras"
+        if parent.name == "evaluation" and any(file.exists() for file in files):
+            return home
+    return folder
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of what a run is made with."""
     return {

@@ -23,6 +23,10 @@ _RUNTIMES = {
 # Which numbers of a contract's preprocessing the card of an export states.
 _PREPROCESSING = ("image_shape", "crop", "mean", "std")
 
+_FITTED = {
+    "crop": "the centre crop keeps {:g} of the short side",
+    "pad": "the whole image is fitted in, with bars of the mean colour",
+}
 _LEARNED = {
     "rotation": "to tell by how much an image was rotated",
     "contrastive": "to tell which views belong to the same image",
@@ -77,9 +81,9 @@ def run_card(config: RunConfig, results: dict[str, typing.Any], num_images: int)
             "## What `encoder.keras` takes and gives\n",
             f"It takes {kind} of {side} x {side} px, normalised. For each image it gives a "
             f"rotation token and a contrastive token of {model.hidden_dim} numbers, and a token of "
-            "as many for each patch. The file holds how images of any size are preprocessed: the "
-            f"centre crop keeps {config.preprocessing.crop:g} of the short side, and the values "
-            f"range from {low:g} to {high:g}.\n",
+            "as many for each patch. The file holds how images of any size are preprocessed: "
+            f"{_FITTED[config.preprocessing.fit].format(config.preprocessing.crop)}, and the "
+            f"values range from {low:g} to {high:g}.\n",
             f"```python\n{_USE}\n```\n",
             *_accuracy(results),
             *_limits(config),

@@ -25,7 +25,7 @@ from sit_keras.models.classifier import TASK, SiTImageClassifier
 from sit_keras.models.preset_names import is_name, preset_path
 from sit_keras.models.saved import load_classifier, load_network
 from sit_keras.runs.files import read_json, write_json, write_text
-from sit_keras.runs.folder import folder_name, read_settings
+from sit_keras.runs.folder import folder_name, read_settings, run_of
 from sit_keras.runs.log import last_losses
 from sit_keras.runs.model_card import CARD, export_card
 from sit_keras.runs.results import finished_results
@@ -154,9 +154,7 @@ def _write_portable(servable, parts, name, precision, aside) -> pathlib.Path:
 
 def _card(run, about) -> str:
     """The model card, with that of the run, in whose folder a fine-tuning lies too."""
-    home = (run if run.is_dir() else run.parent).resolve()
-    while "evaluation" in home.parts:
-        home = home.parent
+    home = run_of((run if run.is_dir() else run.parent).resolve())
     card, conversion = home / CARD, home / "conversion.json"
     return export_card(
         about,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from sit_keras.config.choices import FORMATS
 from sit_keras.config.files import UNFINISHED
 from sit_keras.runs.files import is_full_disk
-from sit_keras.runs.folder import folder_name
+from sit_keras.runs.folder import folder_name, run_of
 
 # What TensorFlow's readers take for a pattern in the path of a file.
 _PATTERNS = "*?[\\"
@@ -27,10 +27,8 @@ def export_folder(run: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(run).resolve()
     if path.suffix == ".keras":
         path = path.parent if path.stem == "encoder" else path.with_suffix("")
-    names = path.parts[-1:]
-    if "evaluation" in path.parts:  # a fine-tuning lies in the folder of its run
-        at = path.parts.index("evaluation")
-        names = path.parts[at - 1 : at] + path.parts[at + 1 :]
+    home = run_of(path)  # a fine-tuning lies in `evaluation` in the folder of its run
+    names = home.name, *path.relative_to(home).parts[1:]
     return pathlib.Path("exports") / folder_name("-".join(names))
 
 

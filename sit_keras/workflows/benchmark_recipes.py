@@ -15,13 +15,13 @@ from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
 from sit_keras.data.pipeline import eval_batches
-from sit_keras.evaluation.baselines import probe
+from sit_keras.evaluation.baselines import pixel_preprocessing, probe
 from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
 from sit_keras.evaluation.scores import score
 from sit_keras.models.backbone import SiTBackbone
-from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
+from sit_keras.runs.data import with_statistics
 from sit_keras.runs.files import sole_run
 from sit_keras.runs.folder import folder_name
 from sit_keras.runs.shown_names import shown_settings
@@ -86,7 +86,7 @@ def benchmark_recipes(
     )
     bank, queries = train.subset(judge, JUDGE_SEED), test.subset(judge // 2, JUDGE_SEED)
     # Test images judge, so none need be held out; the comparison with baselines is made once.
-    config = changed(config, {"holdout": 0.0})
+    config = with_statistics(changed(config, {"holdout": 0.0}), data_dir, download)
     about = {
         "settings": shown_settings(to_dict(config)),
         "budget": budget,
@@ -177,7 +177,7 @@ def _baseline(name, config, output, bank, queries) -> dict:
             )
         if name == "untrained":
             return _judge(encoder, bank, queries)
-        preprocessing = ImagePreprocessing.of(encoder)
+        preprocessing = pixel_preprocessing(encoder)
         pixels = [
             {"pixels": pixel_features(eval_batches(images, preprocessing))}
             for images in (bank, queries)

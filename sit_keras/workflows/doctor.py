@@ -181,7 +181,7 @@ def _images(data):
         " ".join(f"{value:+.2f}" for value in moment)
         for moment in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2)))
     )
-    yield Finding("pixels", f"normalised red, green, blue: mean {mean}, deviation {deviation}")
+    yield Finding("pixels", f"normalised channels: mean {mean}, deviation {deviation}")
     blank = int(np.sum(pixels.std(axis=(1, 2)).max(axis=-1) < 0.01))
     if blank:
         yield Finding("pixels", f"{blank} of {len(sample)} examined images have one colour only")

@@ -17,7 +17,7 @@ from sit_keras.evaluation.image_map import ImageMap, image_map
 from sit_keras.evaluation.label_doubts import contradicted_labels
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preprocessing import ImagePreprocessing
-from sit_keras.plots.colours import visible
+from sit_keras.plots.image_grids import to_pixels
 from sit_keras.plots.tiles import Tile
 from sit_keras.runs.data import RunData, shuffled
 
@@ -99,11 +99,9 @@ def pixels_of(images: ImageSet, encoder: SiTBackbone, side: int) -> np.ndarray:
     height, width, channels = encoder.image_shape
     scale = side / max(height, width)
     shape = (max(1, round(scale * height)), max(1, round(scale * width)), channels)
-    settings = encoder.preprocessing
-    plain = ImagePreprocessing(
-        shape, settings.crop, (0.0,) * channels, (1.0,) * channels, settings.value_range
-    )
-    return visible(np.concatenate([batch.numpy() for batch in eval_batches(images, plain)]))
+    preprocessing = ImagePreprocessing(shape, **dataclasses.asdict(encoder.preprocessing))
+    batches = list(eval_batches(images, preprocessing))
+    return to_pixels(np.concatenate(batches), encoder.preprocessing)
 
 
 def image_name(images: ImageSet, row: int, folder: str | os.PathLike | None) -> str:

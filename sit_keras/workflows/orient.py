@@ -26,7 +26,8 @@ def orient(
         model: an exported version, `exports/NAME/1`, with the signature `predict_rotation`.
         confidence: float. The least probability that counts.
         write: a new folder outside of `folder` for upright copies (RGB, without metadata) of those
-            found, or None.
+            found, or None. Where Pillow cannot write the kind of the file, the copy is a PNG and
+            has `.png` behind its name.
         value_range: as for `sit_keras.data.load_source`.
 
     Returns:
@@ -75,6 +76,8 @@ def _refuse_the_originals(folder, write):
 
 def _write_upright(path, turn, copy, value_range):
     """Writes an image as RGB, turned clockwise by so many degrees."""
+    if Image.registered_extensions().get(copy.suffix.lower()) not in Image.SAVE:
+        copy = copy.with_name(f"{copy.name}.png")
     copy.parent.mkdir(parents=True, exist_ok=True)
     whole = read_image(path, value_range=value_range)  # it was reduced to be looked at
     with written_whole(copy) as aside:

@@ -13,6 +13,8 @@ import signal
 import threading
 import typing
 
+from sit_keras.training.guards import Stopped
+
 
 def in_own_process(function: typing.Callable, *arguments: typing.Any) -> typing.Any:
     """Calls a function in a new process, which stops and saves its state when this one is told to.
@@ -27,14 +29,17 @@ def in_own_process(function: typing.Callable, *arguments: typing.Any) -> typing.
         What the function returns; its exceptions are raised here.
 
     Raises:
-        ChildProcessError: if the process ends without either.
+        Stopped: if this process was told to stop and the other one ended without either.
+        ChildProcessError: if the other one ended so by itself.
     """
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(1, context, initializer=_stop_with_parent)
-    with pool, _passing_on_sigterm():
+    with pool, _passing_on_sigterm() as received:
         try:
             return pool.submit(_call, function, *arguments).result()
         except concurrent.futures.process.BrokenProcessPool as error:
+            if received:
+                raise Stopped(f"Stopped by {received[0]}. The same command goes on.") from error
             raise ChildProcessError(
                 "Its process ended without a result, perhaps because the memory was used up."
             ) from error
@@ -61,17 +66,22 @@ def _call(function, *arguments):
 
 @contextlib.contextmanager
 def _passing_on_sigterm():
-    """Sends SIGTERM on to the children. (Ctrl-C reaches them from the terminal.)"""
+    """Sends SIGTERM on to the children. (Ctrl-C reaches them from the terminal.)
+
+    Yields a list of the names of the signals that were received, which grows.
+    """
+    received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen
+        yield received  # only the main thread may listen
         return
 
     def pass_on(number, frame):
+        received.append(signal.Signals(number).name)
         for child in multiprocessing.active_children():
             os.kill(child.pid, number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        yield
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -130,7 +130,9 @@ def look_at(
     survey = survey_source(dataset, data_dir, download, value_range, True, channels)
     train = survey.train
     if train is None:
-        train = load_source(dataset, data_dir, download, channels=channels).train
+        train = load_source(
+            dataset, data_dir, download, value_range=value_range, channels=channels
+        ).train
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     side = _median_side(train)
     return Photos(survey.images, survey.labelled, side, survey.has_test, on_gpu), survey.text

@@ -26,6 +26,7 @@ from sit_keras.evaluation.protocols import FrozenEncoder, cached_linear, few_sho
 from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
+from sit_keras.runs.data import with_statistics
 from sit_keras.runs.folder import folder_name, run_name
 from sit_keras.runs.shown_names import shown_dataset, shown_settings
 from sit_keras.workflows.evaluate import FRACTIONS, refuse_settings
@@ -179,6 +180,7 @@ def make_table(
             continue
         run = dataclasses.replace(row.pretraining, seed=seed)
         if row.scratch:
+            run = with_statistics(run, data_dir, download)
             with seeded(seed):
                 encoder = SiTBackbone(
                     **run.model.backbone_arguments(), preprocessing=run.preprocessing

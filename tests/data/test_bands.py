@@ -94,6 +94,16 @@ def test_arrays_that_nothing_is_known_of_are_refused_by_the_name_of_the_file(tmp
             read(file, channels=5)
 
 
+def test_an_array_that_takes_too_much_memory_is_refused_by_its_header(tmp_path):
+    file = tmp_path / "huge.npy"
+    header = {"descr": "<f8", "fortran_order": False, "shape": (20_000, 10_000, 5)}
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+    for read in (read_image, check_image):
+        with pytest.raises(OSError, match="20000 x 10000 x 5 values would take 16.0 GB of memory"):
+            read(file, channels=5)
+
+
 def test_a_stack_and_a_file_that_is_cut_short_are_refused_by_name(tmp_path):
     stack = save(tmp_path / "stack.tif", np.stack([FIVE] * 4), metadata={"axes": "ZYXS"})
     with pytest.raises(OSError, match=r"stack.tif: it is a stack with the axes ZYXS"):

@@ -13,7 +13,7 @@ from sit_keras.config.files import make_own_folder
 from sit_keras.config.presets import run_config
 from sit_keras.data import reading
 from sit_keras.data.folder import find_images, load_folder, survey_folder
-from sit_keras.data.sources import count_train_images, load_source
+from sit_keras.data.sources import load_source, survey_source
 from sit_keras.workflows.messages import describe
 
 
@@ -27,7 +27,7 @@ def test_sub_folders_are_classes(tmp_path):
     assert train.class_names == ("cat", "dog") and test is None
     assert names(train) == ["1.jpg", "2.png", "3.jpeg"]
     assert train.labels.tolist() == [0, 0, 1]
-    assert count_train_images(f"folder:{tmp_path}") == (3, 3)
+    assert survey_source(f"folder:{tmp_path}")[:2] == (3, 3)
 
 
 @pytest.mark.parametrize("files", [("1.jpg", "2.jpg"), ("1.jpg", "cat/2.jpg"), ("all/1.jpg",)])
@@ -35,7 +35,7 @@ def test_images_without_classes(tmp_path, files):
     save(tmp_path, *files)
     train, _ = load_folder(tmp_path, strict=True)
     assert train.class_names == () and (train.labels == -1).all() and len(train) == len(files)
-    assert count_train_images(f"folder:{tmp_path}") == (len(files), 0)
+    assert survey_source(f"folder:{tmp_path}")[:2] == (len(files), 0)
 
 
 def test_checksums_paths_and_range_are_kept(tmp_path, monkeypatch):
@@ -281,7 +281,7 @@ def test_folders_without_images(tmp_path):
         ("a\0b", r"No folder a\\x00b"),
     ],
 )
-@pytest.mark.parametrize("ask", [load_source, count_train_images])
+@pytest.mark.parametrize("ask", [load_source, survey_source])
 def test_what_is_no_folder_is_refused(tmp_path, monkeypatch, path, message, ask):
     monkeypatch.chdir(tmp_path)
     save(tmp_path, "a.png")

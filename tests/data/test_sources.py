@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from sit_keras.data.reading import read_image
-from sit_keras.data.sources import count_train_images, load_source
+from sit_keras.data.sources import load_source, survey_source
 
 
 def test_digits():
     source = load_source("digits")
     assert source.train.items.shape == (1437, 8, 8, 3) and len(source.test) == 360
-    assert count_train_images("digits") == (1437, 1437)
+    assert survey_source("digits")[:2] == (1437, 1437)
     assert source.train.items.max() == 255
     assert np.bincount(source.test.labels).min() >= 34
     train = {image.tobytes() for image in source.train.items}
@@ -33,7 +33,7 @@ def test_unknown_and_missing_data_sets(tmp_path):
 def test_tfds(real_images, name, train, labelled, test, size):
     source = load_source(name, real_images / "tfds")
     assert source.train.items.shape == (train, size, size, 3)
-    assert count_train_images(name, real_images / "tfds") == (train, labelled)
+    assert survey_source(name, real_images / "tfds")[:2] == (train, labelled)
     assert len(source.test) == test and source.test.class_labels().min() == 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from serving_case import contract_of
 
 from sit_keras.config.presets import run_config
+from sit_keras.config.serialization import changed
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.model_card import export_card, run_card
 from sit_keras.serving.export import _card
@@ -58,6 +59,8 @@ def test_the_card_of_a_run():
     ):
         assert learned in card
     assert "keeps 1 of the short side" in card and "range from 0 to 255" in card
+    padded = changed(run_config("digits"), {"preprocessing.fit": "pad"})
+    assert "fitted in, with bars of the mean colour, and" in run_card(padded, EVALUATED, 1293)
 
 
 def test_the_card_of_a_run_begins_with_its_answer():
@@ -109,10 +112,12 @@ def test_the_card_in_an_export_is_that_of_its_contract(exported):
 
 def test_an_export_finds_the_card_of_its_own_run_alone(tmp_path):
     """A fine-tuning lies in the folder of its run; a card further up is somebody else's."""
-    run = tmp_path / "runs" / "mine"
+    run = tmp_path / "evaluation" / "runs" / "mine"
     tuned = run / "evaluation" / "digits" / "fewshot" / "10-percent"
     tuned.mkdir(parents=True)
-    (tmp_path / "runs" / "model_card.md").write_text("# of another")
+    for folder in (tmp_path, run.parent):
+        (folder / "model_card.md").write_text("# of another")
+    (run / "config.json").touch()
     assert "There is no record" in _card(run, CONTRACT)
     (run / "model_card.md").write_text("# mine")
     (run / "conversion.json").write_text('{"source": "sit.pth", "kind": "network"}')

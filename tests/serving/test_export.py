@@ -100,13 +100,19 @@ def test_warm_up_requests_are_answered(exported):
 # --- What is exported -----------------------------------------------------------------------------
 
 
-def test_where_versions_go():
+def test_where_versions_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("runs/a", "evaluation/runs/c"):
+        pathlib.Path(run).mkdir(parents=True)
+        pathlib.Path(run, "encoder.keras").touch()
     places = {
         "runs/digits-digits-seed0": "digits-digits-seed0",
         "runs/my.photos-v2.1": "my.photos-v2.1",
         "runs/a/encoder.keras": "a",
         "b/other.keras": "other",
         "runs/a/evaluation/digits/finetune": "a-digits-finetune",
+        "evaluation/runs/c": "c",
+        "evaluation/runs/c/evaluation/digits": "c-digits",
     }
     for run, name in places.items():
         assert export_folder(run) == pathlib.Path("exports") / name

@@ -58,6 +58,16 @@ def test_photos_that_lie_on_their_side(exported, photos, tmp_path, capsys):
     assert "0 images do not stand upright" in capsys.readouterr().out
 
 
+def test_the_upright_copy_of_what_cannot_be_written_as_it_was_is_a_png(exported, photos, tmp_path):
+    arrays = tmp_path / "arrays"
+    arrays.mkdir()
+    for path in photos.rglob("*.png"):
+        np.save(arrays / path.stem, np.asarray(Image.open(path)))
+    found = orient(arrays, exported, confidence=0.0, write=tmp_path / "upright")
+    names = sorted(path.name for path in (tmp_path / "upright").iterdir())
+    assert names and names == sorted(f"{pathlib.Path(each['path']).name}.png" for each in found)
+
+
 def test_originals_are_never_written_over(exported, photos, tmp_path):
     (tmp_path / "upright").mkdir()
     (tmp_path / "upright" / "mine.png").touch()

@@ -9,14 +9,17 @@ import tensorflow as tf
 from bands_case import BANDS, SIDE, bands_of_class, write_bands, write_grey
 from run_case import TINY
 
+from sit_keras.config.recipe_rows import Row
 from sit_keras.data.reading import read_image
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.folder import read_settings
 from sit_keras.serving.export import export, verify_export
+from sit_keras.workflows.benchmark_recipes import benchmark_recipes
 from sit_keras.workflows.embed import embed
 from sit_keras.workflows.evaluate import evaluate
 from sit_keras.workflows.pretrain import pretrain
 from sit_keras.workflows.report import report
+from sit_keras.workflows.tables import make_table
 
 pytestmark = pytest.mark.slow
 
@@ -102,3 +105,22 @@ def test_grey_pngs_go_from_training_to_a_verified_export_that_takes_files(tmp_pa
     by_pixels = functions["serving_default"](images=pixels)["embedding"]
     by_file = functions["serving_bytes"](image_bytes=tf.constant([file.read_bytes()]))["embedding"]
     np.testing.assert_allclose(by_pixels, by_file, atol=1e-5)
+
+
+def test_rows_of_settings_and_tables_are_made_of_five_bands_too(five, tmp_path):
+    images, _ = five
+    (of_row, of_pixels, untrained) = benchmark_recipes(
+        settings(images, BANDS), [Row("paper", {})], tmp_path / "recipes", images=32, judge=20
+    )
+    for record in (of_row, of_pixels, untrained):
+        assert 0 <= record["knn"]["accuracy"] <= 1
+    table = make_table(
+        "finetune",
+        [f"folder:{images}"],
+        "digits",
+        output=tmp_path / "table",
+        runs_dir=tmp_path / "runs",
+        pretraining={"model.channels": BANDS, "epochs": 1, "batch_size": 8, "holdout": 0.0},
+        training={"epochs": 1, "batch_size": 8},
+    )
+    assert len(table["entries"]) == 2

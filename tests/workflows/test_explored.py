@@ -44,3 +44,17 @@ def test_images_are_shown_larger_than_the_network_takes_them_and_not_normalised(
     shown = pixels_of(ImageSet(items, np.zeros(2, int)), encoder, 64)
     assert shown.shape == (2, 32, 64, channels)
     np.testing.assert_allclose(shown, 0.2, atol=1e-5)
+
+
+def test_a_padded_image_is_shown_whole_with_bars_of_the_mean_colour():
+    encoder = SiTBackbone(
+        image_shape=(8, 8, 3), patch_size=4, hidden_dim=16, num_layers=1, num_heads=2,
+        mlp_dim=16, preprocessing=PreprocessingConfig(mean=(0.5, 0.25, 0.75), fit="pad"),
+    )  # fmt: skip
+    items = np.full((1, 20, 40, 3), 51, "uint8")
+    (shown,) = pixels_of(ImageSet(items, np.zeros(1, int)), encoder, 64)
+    assert shown.shape == (64, 64, 3)
+    np.testing.assert_allclose(shown[16:48], 0.2, atol=1e-5)
+    np.testing.assert_allclose(
+        shown[[0, -1]], np.broadcast_to((0.5, 0.25, 0.75), (2, 64, 3)), atol=1e-5
+    )

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from sit_keras.training.guards import Stopped
 from sit_keras.workflows.own_process import in_own_process
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def test_sigterm_is_passed_on_and_this_process_lives():
     before = signal.getsignal(signal.SIGTERM)
     begin = time.monotonic()
     threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(ChildProcessError):
+    with pytest.raises(Stopped, match="Stopped by SIGTERM. The same command goes on."):
         in_own_process(time.sleep, 60)
     assert time.monotonic() - begin < 30
     assert signal.getsignal(signal.SIGTERM) is before

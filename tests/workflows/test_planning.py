@@ -108,6 +108,20 @@ def test_broken_photos_do_not_count(tmp_path):
     assert draft_plan(f"folder:{tmp_path}", "modern", {}).photos.images == 12
 
 
+def test_of_a_list_a_fifth_is_held_out_and_its_values_are_read_as_they_are_said(tmp_path):
+    random, lines = np.random.default_rng(0), []
+    for i in range(40):
+        values = random.integers(0, 4096, (20, 26, 3), np.uint16)
+        values[0, 0] = 4095
+        np.save(tmp_path / f"{i}.npy", values)
+        lines.append(f"{i}.npy,{i % 2}")
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(lines))
+    plan = draft_plan(f"list:{path}", "modern", {"value_range": (0, 4095)})
+    assert (plan.photos.images, plan.photos.labelled, plan.photos.side) == (40, 40, 20)
+    assert not plan.photos.has_test and plan.config.holdout == 0.2
+
+
 def test_a_data_set_that_is_no_folder_can_be_planned_too():
     plan = draft_plan("digits", "paper", {})
     assert (plan.photos.images, plan.photos.side, plan.config.model.image_size) == (1437, 8, 16)

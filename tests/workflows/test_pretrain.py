@@ -209,7 +209,7 @@ def test_settings_that_cannot_train_are_refused(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written():
-    with pytest.raises(OSError, match="Cannot write to the run folder /proc/sit"):
+    with pytest.raises(OSError, match="Cannot write to the folder /proc/sit"):
         pretrain(TINY, "/proc/sit")
 
 
@@ -225,7 +225,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
         assert first.stdout.readline() == "locked\n"
-        with pytest.raises(ValueError, match="Another process is training in"):
+        with pytest.raises(ValueError, match="Another process is working in"):
             pretrain(TINY, tmp_path / "run")
         first.kill()
     with sole_run(tmp_path / "run"):
