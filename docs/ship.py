@@ -6,12 +6,13 @@ The run must be kept (`python -m docs.keep`), since the card says how it was mad
 """
 
 import argparse
+import dataclasses
 import pathlib
 
 from docs.made import RESULTS, Made
 from sit_keras.config import shipped
 from sit_keras.models.backbone import SiTBackbone
-from sit_keras.runs.files import write_text
+from sit_keras.runs.files import read_json, write_text
 from sit_keras.runs.model_card import CARD
 
 
@@ -31,7 +32,8 @@ def ship(name: str, run: pathlib.Path, result: str, licence: str) -> pathlib.Pat
     SiTBackbone.from_preset(run).save_to_preset(folder)
     card = (run / CARD).read_text("utf-8").replace("encoder.keras", name)
     card = card.replace("setting is in `config.json`", f"setting is in `results/{result}`")
-    how = Made.read(RESULTS / result).markdown()
+    seconds = read_json(run / "results.json", "the results of a run")["train_seconds"]
+    how = dataclasses.replace(Made.read(RESULTS / result), hours=seconds / 3600).markdown()
     parts = [card, f"## How it was made\n\n{how}", f"## Licence\n\n{licence}\n"]
     write_text(folder / shipped.CARD, "\n".join(parts))
     return folder
