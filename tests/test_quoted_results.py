@@ -184,10 +184,12 @@ def test_an_encoder_that_is_shipped_is_that_of_its_run_with_a_card(results, tmp_
     (run / "model_card.md").write_text(
         'from_preset("encoder.keras"), every setting is in `config.json`'
     )
+    (run / "results.json").write_text('{"train_seconds": 5400.0}')  # the result has two runs
     folder = ship.ship("mine", run, "two", "Anybody may use it.")
     card = (folder / "card.md").read_text()
     assert 'from_preset("mine"), every setting is in `results/two`' in card
     assert "| commit |" in card and "Anybody may use it." in card
+    assert "| hours of training | 1.50 |" in card
     loaded = SiTBackbone.from_preset("mine")
     for old, new in zip(encoder.get_weights(), loaded.get_weights(), strict=True):
         assert (old == new).all()
