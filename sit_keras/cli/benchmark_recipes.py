@@ -97,7 +97,8 @@ def run(options: Options) -> None:
     from sit_keras.runs.folder import folder_name
     from sit_keras.workflows.benchmark_recipes import benchmark_recipes
 
-    budget = None if options.images else options.budget or BUDGET
+    budget = BUDGET if options.budget is None else options.budget
+    budget = None if options.images else budget
     size = f"{options.images}images" if options.images else f"{budget:g}s"
     benchmark_recipes(
         config=config,

@@ -130,7 +130,8 @@ def evaluate_run(options: Options) -> None:
     """Evaluates the encoder that the flags name."""
     if options.run is None:
         raise ValueError("Give --run, a run folder of train or a .keras file, or --table.")
-    if len(options.dataset) > 1:
+    first = next(iter(options.dataset), None)
+    if len(options.dataset) > 1 and first in DATASETS:
         raise ValueError(
             f"A run is evaluated on one data set at a time; received {options.dataset}."
         )
@@ -142,7 +143,7 @@ def evaluate_run(options: Options) -> None:
 
     evaluate(
         run=options.run,
-        dataset=next(iter(options.dataset), None),
+        dataset=",".join(options.dataset) or None,  # a path may have a comma
         protocol=options.protocol,
         output=options.output,
         data_dir=options.data_dir,

@@ -2,10 +2,14 @@
 
 import dataclasses
 import difflib
+import os
 import types
 import typing
 
 from absl import flags
+
+# The words for values that are paths.
+_PATHS = ("FILE", "FOLDER", "PATH")
 
 
 class Options(types.SimpleNamespace):
@@ -45,6 +49,7 @@ class Flags:
         self.required: dict[str, Shown] = {}
         self._program = program
         self._group = "Flags"
+        self._paths: set[str] = set()
         self._values = flags.FlagValues()
         self._values.set_gnu_getopt()  # flags may come after the arguments
 
@@ -64,6 +69,8 @@ class Flags:
         """Defines a flag of any text; `usually` says what None stands for."""
         flags.DEFINE_string(name, default, text, flag_values=self._values)
         shown = self._show(f"--{name}={value}", text, usually or default)
+        if value in _PATHS:
+            self._paths.add(name)
         if required:
             self.required[name] = shown
 
@@ -131,6 +138,8 @@ class Flags:
                 text = shown.text
                 raise ValueError(f"--{name} is missing: {text[0].lower()}{text[1:]}")
         values = self._values.flag_values_dict()
+        for name in self._paths & values.keys():  # shells leave the ~ of --name=~/folder as it is
+            values[name] = values[name] and os.path.expanduser(values[name])
         given = frozenset(name for name in values if self._values[name].present)
         return Options(**values, given=given), rest
 

@@ -111,6 +111,7 @@ def draft(
         "other: give two or more, better some hundreds.",
     )
     given = typed(RunConfig, given)
+    _check(given)
     start = auto_config(recipe, dataset)
     planned = _network(photos, network or {}) | _regularization(photos)
     planned |= _input(photos, planned, given)
@@ -124,6 +125,15 @@ def draft(
     if turned is not None and batch % turned:  # fewer images than can be turned in their turn
         planned["views.turned_every"] = None
     return changed(start, planned | given)
+
+
+def _check(given):
+    """Refuses what a plan cannot reckon with."""
+    for name in ("batch_size", "model.image_size", "model.patch_size", "views.turned_every"):
+        value = given.get(name)
+        require(value is None or value >= 1, f"{name} must be at least 1, received {value}.")
+    holdout = given.get("holdout", 0.0)
+    require(0 <= holdout < 1, f"holdout must be at least 0 and less than 1, received {holdout}.")
 
 
 def _network(photos, prescribed) -> Settings:

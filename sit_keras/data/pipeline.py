@@ -3,9 +3,11 @@
 Shapes: B batch, b a device's share of it, S side, H W C image.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
+import re
 import typing
 
 import tensorflow as tf
@@ -31,6 +33,21 @@ class Views(typing.Protocol):
         self, height: tf.Tensor, width: tf.Tensor, step: tf.Tensor, position: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the boxes (V, 4) and flips (V,) of an image at a position of the global batch."""
+
+
+@contextlib.contextmanager
+def lost_images_explained() -> typing.Iterator[None]:
+    """Raises what is wrong with an image as the OSError that it was, before TensorFlow wrapped it.
+
+    Images are looked at before they are used, so this is about those that were lost afterwards.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"\bOSError: (.+)", str(error))
+        if found is None:
+            raise
+        raise OSError(found[1]) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,7 +99,16 @@ def is_folder(path: str | os.PathLike) -> bool:
 def is_index(path: str | os.PathLike) -> bool:
     """Whether a path names an index, by its ending or by what the folder has."""
     text = os.path.expanduser(os.fspath(path))
-    return text.endswith(SUFFIXES) or os.path.isfile(os.path.join(text, CONTENTS))
+    return text.endswith(SUFFIXES) or holds_shards(text)
+
+
+def holds_shards(folder: str | os.PathLike) -> bool:
+    """Whether a folder has an index of shards; others may have a file of the same name."""
+    try:
+        read_json(pathlib.Path(folder) / CONTENTS, "an index", needs=("about", "shards"))
+    except ValueError:
+        return False
+    return True
 
 
 def check_place(path: str | os.PathLike) -> pathlib.Path:

@@ -22,6 +22,8 @@ SCORES = (
 )
 RESAMPLES = 1_000
 PERCENTILES = (2.5, 97.5)
+# Classes of a confusion matrix in `results.json`, which is read in one piece.
+MAX_CONFUSION = 1_000
 
 
 def score(predicted: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict:
@@ -142,19 +144,22 @@ def scores(predicted: np.ndarray, test: ImageSet, folder: pathlib.Path) -> dict:
 
     Returns:
         What `score` returns, `per_class` accuracies, and the `confusion` matrix (K, K), whose rows
-        are the true classes.
+        are the true classes, for up to `MAX_CONFUSION` of them.
     """
     labels, names = test.class_labels(), test.class_names
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     charts.confusion_sheet(confusion, names, make_own_folder(folder) / "confusion.png")
     correct, present = np.diag(confusion), confusion.sum(axis=1)
-    return {
+    found = {
         **score(predicted, labels),
         "per_class": {
             name: float(correct[i] / present[i]) for i, name in enumerate(names) if present[i]
         },
-        "confusion": confusion.tolist(),
     }
+    if len(names) > MAX_CONFUSION:
+        print(f"The confusion matrix of {len(names):,} classes is too large to be written down.")
+        return found
+    return {**found, "confusion": confusion.tolist()}
 
 
 def largest_class_scores(train: ImageSet, test: ImageSet) -> dict:

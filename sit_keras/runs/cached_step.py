@@ -62,12 +62,14 @@ def cached_step(
 
 
 def images_fingerprint(images: ImageSet) -> str:
-    """Returns a short text that changes with any image, its name, label or class.
+    """Returns a short text that changes with any image, its name, label or class, or its reading.
 
     Names are relative to the folder that all files share, so that a moved folder stays the same.
     """
     names, classes = ("\0".join(texts) for texts in (names_of(images), images.class_names))
-    texts = f"{names}\0\0{classes}".encode("utf-8", "surrogateescape")
+    read_as = (images.value_range, images.channels)
+    usual = read_as == (None, 3)  # whose fingerprint is that of earlier versions
+    texts = f"{names}\0\0{classes}{'' if usual else read_as}".encode("utf-8", "surrogateescape")
     return fingerprint([np.frombuffer(texts, np.uint8), contents_of(images), images.labels])
 
 

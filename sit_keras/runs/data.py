@@ -97,33 +97,12 @@ class RunData:
     @property
     def folder(self) -> pathlib.Path | None:
         """The folder of the data set, or of the list of its images; None for images in memory."""
-        if self.train.in_memory:
-            return None
-        kind, _, path = self.config.dataset.partition(":")
-        address = RecordAddress.parse(str(self.train.items[0])) if kind == "tfds" else None
-        if address is not None:
-            return pathlib.Path(address.shard).parent
-        return pathlib.Path(list_folder(path) if kind == "list" else path).expanduser()
+        return folder_of(self.config.dataset, self.train)
 
     def refuse_as_output(self, output: str | os.PathLike) -> None:
-        """Raises ValueError if a folder for results is one of the folders of these images.
-
-        Results may lie in a folder of their own among the images, which is left out of them.
-        """
-        if self.folder is None:
-            return
-        output, root = os.path.realpath(output), os.path.realpath(self.folder)
+        """Raises ValueError if a folder for results is one of the folders of these images."""
         parts = [part for part in (self.train, self.held_out, self.test) if part is not None]
-        folders = {os.path.dirname(path) for part in parts for path in part.items.tolist()}
-        own = {root, *map(os.path.realpath, folders)}
-        is_above = output.startswith(root + os.sep) and any(
-            folder.startswith(output + os.sep) for folder in own
-        )
-        if output in own or is_above:
-            raise ValueError(
-                f"{output} is a folder of the images of {self.config.dataset}, among which results "
-                "would lie: give another folder for the results."
-            )
+        refuse_among_images(output, self.config.dataset, parts)
 
     def train_batches(self, first: int, last: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Returns the images of steps `first` to `last` of the run, see `step_images`.
@@ -201,6 +180,45 @@ class RunData:
         return (
             self.train.labelled().subset(MAX_PROBE_TRAIN, seed),
             test.labelled().subset(MAX_PROBE_TEST, seed),
+        )
+
+
+def folder_of(dataset: str, images: ImageSet) -> pathlib.Path | None:
+    """Returns the folder of a data set, or of the list of its images; None for images in memory."""
+    if images.in_memory:
+        return None
+    kind, _, path = dataset.partition(":")
+    address = RecordAddress.parse(str(images.items[0])) if kind == "tfds" else None
+    if address is not None:
+        return pathlib.Path(address.shard).parent
+    return pathlib.Path(list_folder(path) if kind == "list" else path).expanduser()
+
+
+def refuse_among_images(
+    output: str | os.PathLike, dataset: str, parts: typing.Sequence[ImageSet]
+) -> None:
+    """Raises ValueError if a folder for results is one of the folders of images.
+
+    Results may lie in a folder of their own among the images, which is left out of them.
+
+    Args:
+        output: the folder.
+        dataset: str. What the images are of.
+        parts: ImageSets, at least one.
+    """
+    home = folder_of(dataset, parts[0])
+    if home is None:
+        return
+    output, root = os.path.realpath(output), os.path.realpath(home)
+    folders = {os.path.dirname(path) for part in parts for path in part.items.tolist()}
+    own = {root, *map(os.path.realpath, folders)}
+    is_above = output.startswith(root + os.sep) and any(
+        folder.startswith(output + os.sep) for folder in own
+    )
+    if output in own or is_above:
+        raise ValueError(
+            f"{output} is a folder of the images of {dataset}, among which results would lie: give "
+            "another folder for the results."
         )
 
 

@@ -56,6 +56,12 @@ def run_of(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def refuse_run(output: str | os.PathLike) -> None:
+    """Raises ValueError if a folder for other results is that of a run or of an encoder."""
+    if any(pathlib.Path(output, name).exists() for name in ("config.json", "encoder.keras")):
+        raise ValueError(f"{output} is the folder of a run or an encoder: give another --output.")
+
+
 def versions() -> dict[str, str]:
     """Returns the versions of what a run is made with."""
     return {

@@ -14,16 +14,16 @@ from sit_keras.config.recipe_rows import Row
 from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import eval_batches
+from sit_keras.data.pipeline import eval_batches, lost_images_explained
 from sit_keras.evaluation.baselines import pixel_preprocessing, probe
 from sit_keras.evaluation.features import FrozenFeatures, head_features, pixel_features
 from sit_keras.evaluation.scores import score
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import cached_step, fingerprint, images_fingerprint
-from sit_keras.runs.data import with_statistics
+from sit_keras.runs.data import refuse_among_images, with_statistics
 from sit_keras.runs.files import sole_run
-from sit_keras.runs.folder import folder_name
+from sit_keras.runs.folder import folder_name, refuse_run
 from sit_keras.runs.shown_names import shown_settings
 from sit_keras.workflows import recipe_table
 from sit_keras.workflows.labelled_images import labelled_images
@@ -85,6 +85,10 @@ def benchmark_recipes(
         config.dataset, data_dir, download, JUDGE_SEED, config.value_range, config.model.channels
     )
     bank, queries = train.subset(judge, JUDGE_SEED), test.subset(judge // 2, JUDGE_SEED)
+    require(
+        len(np.unique(bank.class_labels())) > 1,
+        f"The {len(bank)} labelled images to judge from are of one class: give a larger --judge.",
+    )
     # Test images judge, so none need be held out; the comparison with baselines is made once.
     config = with_statistics(changed(config, {"holdout": 0.0}), data_dir, download)
     about = {
@@ -95,6 +99,8 @@ def benchmark_recipes(
         "queries": len(queries),
         "split": split,
     }
+    refuse_run(output)
+    refuse_among_images(output, config.dataset, [train, test])
     output = make_own_folder(output)
     with sole_run(output):
         recipe_table.begin(output, about)
@@ -117,6 +123,7 @@ def benchmark_recipes(
     return recipe_table.records(output)
 
 
+@lost_images_explained()
 def _run(output, config, row, seed, budget, images, bank, queries, data_dir, download) -> dict:
     """Trains and judges a run, and returns what to record; of one that fails, the reason."""
     try:

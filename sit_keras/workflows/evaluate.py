@@ -11,6 +11,7 @@ from sit_keras.config.files import make_own_folder
 from sit_keras.config.presets import finetune_config
 from sit_keras.config.serialization import changed, to_dict
 from sit_keras.config.settings import RunConfig, ViewConfig
+from sit_keras.data.pipeline import lost_images_explained
 from sit_keras.data.splits import label_indices, possible_fractions
 from sit_keras.evaluation import protocols
 from sit_keras.evaluation.diagnostics import MEASURES, measure_text
@@ -21,8 +22,9 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.preset_names import is_name
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.cached_step import fingerprint, images_fingerprint
+from sit_keras.runs.data import refuse_among_images
 from sit_keras.runs.files import write_json
-from sit_keras.runs.folder import folder_name, read_settings
+from sit_keras.runs.folder import folder_name, read_settings, refuse_run
 from sit_keras.runs.results import LARGEST_CLASS, accuracy_text, percent, record_results
 from sit_keras.runs.shown_names import shown_dataset, shown_path
 from sit_keras.workflows.labelled_images import labelled_images
@@ -33,6 +35,7 @@ FRACTIONS = (0.01, 0.1, 0.25, 0.5, 1.0)
 CROPPING = ("augmented", "diagnostics", "finetune", "fewshot")
 
 
+@lost_images_explained()
 def evaluate(
     run: str | os.PathLike,
     dataset: str | None = None,
@@ -107,7 +110,10 @@ def evaluate(
     parts += [f"{image_size}px"] if image_size else []
     parts += ["scratch"] if scratch else []
     parts += [f"seed{seed}"] if seed else []
-    output = make_own_folder(output or home / "evaluation" / "-".join(parts))
+    output = pathlib.Path(output or home / "evaluation" / "-".join(parts))
+    refuse_run(output)
+    refuse_among_images(output, dataset, [train, test])
+    make_own_folder(output)
     height, width, _ = encoder.image_shape
     print(
         f"{run} on {dataset}: {len(train)} labelled training images, {len(test)} {split} images, "

@@ -3,22 +3,25 @@
 import contextlib
 import hashlib
 import pathlib
-import shutil
 import typing
 
 import filelock
 
-from sit_keras.config.files import make_own_folder, remove_unfinished
+from sit_keras.config.files import MARK, UNFINISHED, make_own_folder, remove_unfinished
 from sit_keras.data.finding import printable
 from sit_keras.evaluation.index import (
     CONTENTS,
     SHARDS,
     Index,
+    holds_shards,
     joined,
     read_index,
     write_index,
 )
 from sit_keras.runs.files import write_json
+
+_LOCK = ".lock"
+_OWN = {MARK, _LOCK}  # what is in the folder beside shards and contents
 
 
 class IndexShards:
@@ -51,7 +54,7 @@ class IndexShards:
     def __enter__(self) -> "typing.Self":
         self._refuse_other_contents()
         make_own_folder(self.folder)
-        self._lock = filelock.FileLock(self.folder / ".lock", blocking=False)
+        self._lock = filelock.FileLock(self.folder / _LOCK, blocking=False)
         try:
             self._lock.acquire()
         except filelock.Timeout as error:
@@ -62,18 +65,23 @@ class IndexShards:
         return self
 
     def __exit__(self, *exception):
-        self._lock.release()
-        if not any(self.folder.glob(SHARDS)):
+        left = [path for path in self.folder.iterdir() if path.name not in _OWN]
+        if not left:  # nothing was written
             with contextlib.suppress(OSError):
-                shutil.rmtree(self.folder)
+                for name in _OWN:
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
+        self._lock.release()
 
     def _refuse_other_contents(self):
-        if not self.folder.exists() or (self.folder / CONTENTS).exists():
+        if not self.folder.exists() or holds_shards(self.folder):
             return
         if not self.folder.is_dir():
             raise ValueError(f"{printable(str(self.folder))} is a file: give another --output.")
-        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-        others = sorted(names - {path.name for path in self.folder.glob(SHARDS)})
+        names = {path.name for path in self.folder.iterdir()} - _OWN
+        written = {path.name for path in self.folder.glob(SHARDS)}
+        written |= {path.name for path in self.folder.glob(f"{UNFINISHED}*")}
+        others = sorted(names - written)
         if others:
             raise ValueError(
                 f"The folder {printable(str(self.folder))} holds no index but other files, such as "

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from sit_keras.config.files import make_own_folder, read_json, remove_unfinished
+from sit_keras.config.files import MARK, read_json
 from sit_keras.config.progress import Progress
 from sit_keras.data import records
 from sit_keras.data.images import ImageSet
@@ -19,7 +19,7 @@ from sit_keras.data.jpeg_header import SIGNATURE
 from sit_keras.data.reading import read_image
 from sit_keras.data.records import Packed
 from sit_keras.data.sources import load_source
-from sit_keras.runs.files import write_json
+from sit_keras.runs.files import sole_run, write_json
 from sit_keras.runs.image_record import contents_of, names_of
 from sit_keras.runs.shown_names import shown_dataset
 
@@ -55,38 +55,43 @@ def pack(
     """
     found = load_source(source, data_dir, download, strict, value_range)
     splits = {"train": found.train} | ({"test": found.test} if found.test is not None else {})
-    folder = _own_folder(output, _fingerprint(splits, value_range))
+    folder = pathlib.Path(output).expanduser()
+    plan = {"images": _fingerprint(splits, value_range), "shard_bytes": SHARD_BYTES}
+    _refuse_other_contents(folder, plan)
     if (folder / records.INDEX).exists():
         _compare(folder)
         print(f"All of it was packed before and is intact: {folder}")
         return folder
+    with sole_run(folder):
+        write_json(folder / PLAN, plan)
+        _write(folder, splits, source, list(found.train.class_names))
+    return folder
+
+
+def _write(folder, splits: dict[str, ImageSet], source: str, classes: list[str]) -> None:
+    """Writes the shards that are not there yet, and then what they hold."""
     entries = {name: _write_split(folder, name, images) for name, images in splits.items()}
     index = {
         "format": records.FORMAT,
         "dataset": shown_dataset(source),
-        "classes": list(found.train.class_names),
+        "classes": classes,
         "splits": entries,
     }
     write_json(folder / records.INDEX, index)
     shards = [shard for split in entries.values() for shard in split]
     count, size = (sum(shard[name] for shard in shards) for name in ("images", "bytes"))
     print(f"{count:,} images in {len(shards)} shards, {size / 1e9:.2f} GB: {folder}")
-    return folder
 
 
-def _own_folder(output, fingerprint: str) -> pathlib.Path:
-    """Makes the folder, or takes the one where the same images were begun to be packed."""
-    folder = pathlib.Path(output).expanduser()
-    plan = {"images": fingerprint, "shard_bytes": SHARD_BYTES}
+def _refuse_other_contents(folder, plan: dict[str, typing.Any]) -> None:
+    """Raises ValueError unless the folder is new, or the same images were begun to be packed."""
     if (folder / PLAN).exists():
         if read_json(folder / PLAN, "what is packed here") != plan:
             raise ValueError(f"{folder} holds records of other images or settings. {_OTHER}")
-        remove_unfinished(folder)
-    elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or names - {MARK, ".lock"}:
         raise ValueError(f"{folder} is not empty, and holds no records that were begun. {_OTHER}")
-    else:
-        write_json(make_own_folder(folder) / PLAN, plan)
-    return folder
 
 
 def _fingerprint(splits: dict[str, ImageSet], value_range) -> str:

@@ -15,6 +15,7 @@ from sit_keras.augment.sampling import DONOR_GROUP
 from sit_keras.config.execution import Execution
 from sit_keras.config.serialization import to_dict
 from sit_keras.config.settings import RunConfig
+from sit_keras.data.pipeline import lost_images_explained
 from sit_keras.evaluation.callbacks import NearestNeighbours
 from sit_keras.evaluation.features import FrozenFeatures
 from sit_keras.models.backbone import SiTBackbone
@@ -105,6 +106,7 @@ def pretrain(
     is_first = is_chief(strategy)
     with contextlib.ExitStack() as stack:
         stack.enter_context(full_disk_explained(run_dir))
+        stack.enter_context(lost_images_explained())
         stack.enter_context(worker_loss_explained())
         with all_or_none(strategy):
             config = as_measured(run_dir, config)

@@ -27,7 +27,7 @@ from sit_keras.evaluation.scores import largest_class_scores
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.seeding import seeded
 from sit_keras.runs.data import with_statistics
-from sit_keras.runs.folder import folder_name, run_name
+from sit_keras.runs.folder import folder_name, refuse_run, run_name
 from sit_keras.runs.shown_names import shown_dataset, shown_settings
 from sit_keras.workflows.evaluate import FRACTIONS, refuse_settings
 from sit_keras.workflows.labelled_images import labelled_images
@@ -163,6 +163,7 @@ def make_table(
     names = "+".join(map(folder_name, datasets))
     start = preset if recipe == "paper" else f"{preset}-{recipe}"
     output = pathlib.Path(output or f"tables/{table}-{names}-{start}")
+    refuse_run(output)
     settings = changed(finetune_config(preset, configs[0].views), training or {})
     images_of = functools.cache(
         lambda dataset, seed: labelled_images(
