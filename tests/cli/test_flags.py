@@ -31,6 +31,16 @@ def test_values_are_read_by_their_types():
     assert options.given == {"count", "rate", "quick", "safe", "parts", "set"}
 
 
+def test_a_path_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    flags = example()
+    flags.string("output", None, "Where to write.", value="FOLDER")
+    assert flags.parse(["--output=~/runs/a", "--name=~"])[0].output == "/home/ann/runs/a"
+    assert flags.parse(["--name=~"])[0].name == "~"
+    assert command("train").parse(["--run_dir=~/a"]).run_dir == "/home/ann/a"
+    assert command("evaluate").parse(["--run=~/a", "--output=~/b"]).output == "/home/ann/b"
+
+
 def test_two_calls_do_not_meet():
     assert example().parse(["--count=3", "--set=a=1"])[0].count == 3
     options, _ = example().parse([])
@@ -92,6 +102,8 @@ def test_every_command_names_the_nearest_flag(verb):
         ("evaluate", ["--table=linear", "--fraction=0.1", "--seed=3"],
          "--fraction, --seed has no effect on a table"),
         ("evaluate", ["--run=r", "--seeds=1"], "--seeds has no effect on the evaluation of a run"),
+        ("evaluate", ["--run=r", "--dataset=folder:a,b"], "No encoder at r: expected"),
+        ("benchmark-recipes", ["--budget=0"], "The budget must be positive, received 0"),
         ("export", [], "Give --run, a run folder of train or a .keras file, or --verify"),
         ("tune", ["--preset=huge"], "Unknown preset 'huge': choose one of"),
         ("train", ["--on_nan=pray"], r"should be one of <stop\|skip>"),

@@ -173,3 +173,18 @@ def test_the_network_is_that_of_an_initial_encoder():
 def test_a_plan_starts_from_the_recipe():
     assert auto_config("modern", "folder:x").weighting == "fixed"
     assert auto_config("paper", "folder:x").views.turned_every is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model.patch_size": 0}, "model.patch_size must be at least 1, received 0"),
+        ({"model.patch_size": -1}, "model.patch_size must be at least 1, received -1"),
+        ({"views.turned_every": 0}, "views.turned_every must be at least 1, received 0"),
+        ({"holdout": 1.5}, "holdout must be at least 0 and less than 1, received 1.5"),
+        ({"batch_size": 0}, "batch_size must be at least 1, received 0"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_by_its_name(given, message):
+    with pytest.raises(ValueError, match=message):
+        draft(Photos(60, 60, 40, has_test=False), "folder:x", "modern", given)

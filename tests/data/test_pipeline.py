@@ -10,7 +10,14 @@ from sit_keras.augment import operations
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.data.images import ImageSet
-from sit_keras.data.pipeline import Shard, count_steps, eval_batches, step_images, step_views
+from sit_keras.data.pipeline import (
+    Shard,
+    count_steps,
+    eval_batches,
+    lost_images_explained,
+    step_images,
+    step_views,
+)
 from sit_keras.data.reading import read_image
 from sit_keras.models.preprocessing import ImagePreprocessing
 
@@ -181,3 +188,10 @@ def test_evaluation_normalises_by_the_statistics_that_it_is_given(random):
     (batch,) = eval_batches(images, preprocessing)
     expected = (images.items / 255 - (0.5, 0.4, 0.3)) / (0.1, 0.2, 0.3)
     np.testing.assert_allclose(batch, expected, atol=1e-4)
+
+
+def test_a_file_that_is_lost_after_it_was_found_is_named_in_a_sentence(tmp_path):
+    images = ImageSet(np.array([str(tmp_path / "gone.png")]), np.zeros(1, int))
+    with pytest.raises(OSError, match=r"^\S*gone\.png: No such file or directory\.$"):
+        with lost_images_explained():
+            list(eval_batches(images, ImagePreprocessing((8, 8, 3))))

@@ -123,3 +123,12 @@ def test_a_class_without_a_test_image_has_an_empty_row_of_the_confusion_matrix(t
     assert found["confusion"] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
     assert found["per_class"] == {"a": 0.5, "c": 1.0}
     assert (tmp_path / "new" / "confusion.png").stat().st_size > 1000
+
+
+def test_a_confusion_matrix_of_very_many_classes_is_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sit_keras.evaluation.scores.MAX_CONFUSION", 2)
+    few, many = image_set([0, 1], ("a", "b")), image_set([0, 1, 2], ("a", "b", "c"))
+    assert scores(np.array([0, 0]), few, tmp_path)["confusion"] == [[1, 0], [1, 0]]
+    found = scores(np.array([0, 0, 2]), many, tmp_path)
+    assert "confusion" not in found and found["per_class"] == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert "confusion matrix of 3 classes is too large" in capsys.readouterr().out

@@ -217,6 +217,16 @@ def test_a_cached_step_names_the_images_that_changed(tmp_path):
             run(files(other).train)
 
 
+def test_other_readings_of_the_same_files_are_other_images():
+    images = files(FILES).train
+    narrow, wide = (
+        images_fingerprint(dataclasses.replace(images, value_range=(0, high)))
+        for high in (4095, 65535)
+    )
+    five = images_fingerprint(dataclasses.replace(images, channels=5))
+    assert len({images_fingerprint(images), narrow, wide, five}) == 4
+
+
 def test_results_never_lie_among_the_images(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     data = files(FILES, root=str(tmp_path / "photos"))

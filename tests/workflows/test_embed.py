@@ -15,7 +15,7 @@ from index_case import altered, write_photos
 import sit_keras
 from sit_keras.data.images import ImageSet
 from sit_keras.evaluation.features import FrozenFeatures, select_features
-from sit_keras.evaluation.index import read_index
+from sit_keras.evaluation.index import is_index, read_index
 from sit_keras.workflows import embed as workflow
 from sit_keras.workflows import embedding
 from sit_keras.workflows.index_shards import IndexShards
@@ -217,6 +217,26 @@ def test_a_folder_of_other_files_is_not_taken_for_an_archive(tmp_path):
         embed(tmp_path / "photos", tmp_path / "name")
     assert (tmp_path / "name").read_text() == "mine"
     assert len(list((tmp_path / "photos").iterdir())) == 2
+
+
+def test_folders_of_others_are_refused_and_stay_as_they_are(tmp_path):
+    """A file `index.json` is no index of ours, and hidden files are somebody's files too."""
+    pytest.importorskip("pyarrow")
+    write_photos(tmp_path / "photos", 2)
+    for name, file in (("web", "index.json"), ("project", ".git"), ("begun", "index.json")):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / file).write_text('{"name": "mine"}')
+        with pytest.raises(ValueError, match="holds no index but other files"):
+            embed(tmp_path / "photos", tmp_path / name)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == sorted([file, "sub"])
+    assert not is_index(tmp_path / "web")
+
+
+def test_a_folder_that_fills_up_meanwhile_is_not_removed(tmp_path):
+    (tmp_path / "archive").mkdir()
+    with IndexShards(tmp_path / "archive", in_folder=True):
+        (tmp_path / "archive" / "mine.txt").write_text("mine")
+    assert (tmp_path / "archive" / "mine.txt").read_text() == "mine"
 
 
 def test_unfinished_embeddings_of_another_encoder_are_not_mixed_in(output, tmp_path, interrupt):

@@ -92,6 +92,19 @@ def test_images_in_memory_are_packed_without_loss(tmp_path):
     np.testing.assert_array_equal(packed.test.labels, digits.test.labels)
 
 
+def test_a_second_process_is_kept_out_and_the_first_one_goes_on(photos, tmp_path, monkeypatch):
+    write = packing.records.write_shard
+
+    def interrupted(path, images):
+        with pytest.raises(ValueError, match="Another process is working in"):
+            pack(photos, tmp_path / "out")
+        return write(path, images)
+
+    monkeypatch.setattr(packing.records, "write_shard", interrupted)
+    pack(photos, tmp_path / "out")
+    assert len(load_source(f"records:{tmp_path / 'out'}").train) == 12
+
+
 def test_packing_goes_on_where_it_was_stopped(photos, small_shards, tmp_path, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
     pack(photos, whole)
