@@ -1,4 +1,4 @@
-"""Judges the encoder of a run that goes on, on all labels, as a finished run does it on some.
+"""Judges the encoder of a run, finished or not, on all labels, as a run does it on some.
 
     python -m docs.judge runs/cifar10 --data_dir=DIR --hours=3.1 --output=judged
 
@@ -18,10 +18,11 @@ from sit_keras.data.sources import load_source
 from sit_keras.evaluation.baselines import compare_with_baselines, probe
 from sit_keras.evaluation.scores import score
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.runs.answer import answer
 from sit_keras.runs.data import steps_per_epoch
 from sit_keras.runs.files import write_json, write_text
 from sit_keras.runs.folder import read_settings
-from sit_keras.runs.log import read_log
+from sit_keras.runs.log import last_losses, read_log
 from sit_keras.runs.model_card import CARD, run_card
 
 COPIED = ("config.json", "log.csv", "encoder.keras")
@@ -50,14 +51,15 @@ def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: 
     output.mkdir(parents=True)
     for name in COPIED:
         shutil.copy2(run / name, output / name)
-    epochs = len(read_log(output / "log.csv")["epoch"])
+    log = read_log(output / "log.csv")
+    epochs = len(log["epoch"])
     encoder = SiTBackbone.from_preset(output)
     num_images = len(source.train) - round(config.holdout * len(source.train))
     results = {
         "epochs_done": epochs,
         "steps": epochs * steps_per_epoch(config, num_images),
         "train_seconds": 3600 * hours,
-        "answer": [f"This is epoch {epochs} of a run of {config.epochs} epochs that goes on."],
+        "losses": last_losses(output / "log.csv"),
         "probe_test_split": "test",
         "labelled_images": len(source.train),
         **compare_with_baselines(encoder, source.train, source.test, config.seed),
@@ -66,9 +68,12 @@ def judge(run: pathlib.Path, output: pathlib.Path, data_dir: str | None, hours: 
     for judge, found in scores.items():
         results[f"{judge}_scores"]["components"] = found
         results[f"{judge}_accuracy"]["components"] = found["accuracy"]
+    so_far = [f"This is epoch {epochs} of a run of {config.epochs} epochs that goes on."]
+    results["answer"] = so_far if epochs < config.epochs else answer(config, results, log)
     write_json(output / "results.json", results)
-    so_far = dataclasses.replace(config, epochs=epochs)
-    write_text(output / CARD, run_card(so_far, results, num_images))
+    write_text(
+        output / CARD, run_card(dataclasses.replace(config, epochs=epochs), results, num_images)
+    )
     return results
 
 
