@@ -31,6 +31,8 @@ _BIG_TIFF = 43  # the number that starts one of more than 4 GB
 _BAND_AXES = "SCQI"  # of tifffile: samples, channels, unnamed, pages
 _USUAL = (None, (0, 65535))  # the range of 16 bits
 _ROWS = 256  # that are scaled at once
+# The numbers of a file, the bits of each, its orientation and its transparency.
+Stored = tuple[np.ndarray, int, int, int]
 FIRST_CHANNELS = "its first axis is taken for the channels"
 
 
@@ -160,8 +162,7 @@ def _bands(values, bits, turned, transparency, channels, is_numpy) -> Bands:
 
 
 @contextlib.contextmanager
-def _numpy(stream) -> typing.Iterator[tuple]:
-    """Reads an array with its bits, its orientation and its transparency, as `_tiff` does."""
+def _numpy(stream) -> typing.Iterator[Stored]:
     broken = UnclearValues("it is no whole NumPy file of numbers: save one array by numpy.save")
     try:
         shape, nbytes = _numpy_size(stream)
@@ -217,7 +218,7 @@ def _channels_last(values, channels):
 
 
 @contextlib.contextmanager
-def _tiff(stream, channels) -> typing.Iterator[tuple]:
+def _tiff(stream, channels) -> typing.Iterator[Stored]:
     """Reads the first image of a TIFF as (H, W, C); its transparency is a channel among many."""
     transparency = transparency_of(tiff_tags(stream)) if channels in (1, 3) else 0
     tifffile = import_package("tifffile")
@@ -270,7 +271,7 @@ def _scaled(bands: Bands, limits) -> np.ndarray:
     height, width, channels = values.shape
     pixels = np.empty((height, width, channels - bool(bands.transparency)), np.uint8)
     for top in range(0, height, _ROWS):
-        rows, opacity = values[top : top + _ROWS].astype(np.float64), np.float64(1)
+        rows, opacity = values[top : top + _ROWS].astype(np.float64), np.ones(1)
         if bands.transparency:
             rows, opacity = rows[..., :-1], np.clip(rows[..., -1:] / bands.opaque, 0, 1)
         if bands.transparency == MULTIPLIED:

@@ -182,8 +182,9 @@ class Pixels:
         source, number = self.index.about["source"], path.rpartition("/")[2]
         if path.startswith(f"{source}#") and number.isdecimal():
             images = self._split(source, path.removeprefix(f"{source}#").split("/")[0])
-            is_there = images is not None and int(number) < len(images)
-            return images.items[int(number)] if is_there else None
+            if images is None or int(number) >= len(images):
+                return None
+            return images.items[int(number)]
         value_range = self.index.about["value_range"]
         value_range = value_range and tuple(value_range)
         channels = self.index.about.get("channels", 3)  # which earlier versions do not name
