@@ -329,6 +329,14 @@ def test_transparency_that_is_not_finite_is_refused_by_name(tmp_path):
             ask(file, value_range=(0, 1))
 
 
+def test_a_range_for_print_colours_of_16_bits_names_the_kind_of_tiff_that_takes_one(tmp_path):
+    values = np.full((4, 5, 4), 9000, "uint16")
+    file = save(tmp_path / "cmyk.tif", values, photometric="separated")
+    assert read_image(file, None, (0, 65535)).shape == (4, 5, 3)
+    with pytest.raises(OSError, match="cmyk.tif: .*=0,9000 cannot be .* convert it to an RGB TIFF"):
+        check_image(file, (0, 9000))
+
+
 def test_mean_and_deviation_are_those_of_the_pixels(tmp_path):
     pixels = np.stack([FIVE, FIVE // 2])
     mean, std, count = channel_statistics(ImageSet(pixels, np.array([0, 1])), seed=0)
