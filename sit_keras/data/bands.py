@@ -15,14 +15,24 @@ from sit_keras.config.extras import import_package
 from sit_keras.data import orientation
 from sit_keras.data.channels import unlike, with_channels
 from sit_keras.data.decoding_budget import BUDGET, MOST_MEMORY
-from sit_keras.data.pixel_values import PixelValues, Range, UnclearValues
+from sit_keras.data.pixel_values import (
+    MULTIPLIED,
+    PixelValues,
+    Range,
+    UnclearValues,
+    transparency_of,
+)
 
 _NUMPY = b"\x93NUMPY"
-_BITS, _SAMPLES, _ORIENTATION = 258, 277, 274  # tags of TIFF
+# Tags of TIFF.
+_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _FORMAT = 258, 262, 274, 277, 339
+_GREY, _RGB = 1, 2  # photometric interpretations
 _BIG_TIFF = 43  # the number that starts one of more than 4 GB
 _BAND_AXES = "SCQI"  # of tifffile: samples, channels, unnamed, pages
 _USUAL = (None, (0, 65535))  # the range of 16 bits
 _ROWS = 256  # that are scaled at once
+# The numbers of a file, the bits of each, its orientation and its transparency.
+Stored = tuple[np.ndarray, int, int, int]
 FIRST_CHANNELS = "its first axis is taken for the channels"
 
 
@@ -31,12 +41,16 @@ class Bands(typing.NamedTuple):
 
     Args:
         values: (H, W, C) of whole numbers or floats.
+        transparency: int. What the last channel is, as `transparency_of` says.
+        opaque: float. The value of transparency that lets nothing through.
         kind: PixelValues. What the numbers mean.
         orientation: int. As EXIF counts it.
         note: str. What was taken for granted, or "".
     """
 
     values: np.ndarray
+    transparency: int
+    opaque: float
     kind: PixelValues
     orientation: int
     note: str
@@ -46,8 +60,8 @@ def holds_bands(stream: typing.BinaryIO, channels: int, value_range: Range | Non
     """Returns whether a file is to be read by this module, and not by Pillow.
 
     It reads NumPy files, and TIFF files for other than one or three channels. It also reads the
-    colours of TIFF files that Pillow does not know, or of whose 16 bits it would keep the upper 8
-    where a range is given.
+    colours, with transparency or without, of TIFF files that Pillow does not know, or of whose 16
+    bits it would keep the upper 8 where a range is given.
     """
     start = stream.read(len(_NUMPY))
     stream.seek(0)
@@ -63,7 +77,15 @@ def holds_bands(stream: typing.BinaryIO, channels: int, value_range: Range | Non
     stream.seek(0)
     bits = tags.get(_BITS, 1)
     bits = max(bits) if isinstance(bits, tuple) else bits
-    return tags.get(_SAMPLES, 1) == 3 and bits > 8 and (bits != 16 or value_range not in _USUAL)
+    if bits <= 8:
+        return False
+    photometric, samples = tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1)
+    if transparency_of(tags) and photometric == _GREY:
+        return True
+    if samples != 3 and not (transparency_of(tags) and photometric == _RGB):
+        return False
+    is_known = bits == 16 and tags.get(_FORMAT, 1) in (1, (1,), (1,) * samples)
+    return not is_known or value_range not in _USUAL
 
 
 def tiff_tags(stream: typing.BinaryIO) -> typing.Mapping[int, typing.Any]:
@@ -86,32 +108,38 @@ def read_bands(
         UnclearValues: where nothing says what the values mean, or which axis has the channels.
         MissingPackage: if a TIFF needs tifffile and it is not installed.
     """
-    bands = _open(stream, channels)
-    with BUDGET.share(2 * bands.values.nbytes):
-        pixels = _scaled(bands.values, _limits(bands, value_range))
+    with _opened(stream, channels) as bands:
+        pixels = _scaled(bands, _limits(bands, value_range))
         shortest = min(pixels.shape[:2])
         if enough is not None and shortest >= 2 * enough:
             pixels = reduced(pixels, shortest // enough)
-    return orientation.set_upright(with_channels(pixels, channels), bands.orientation)
+        return orientation.set_upright(with_channels(pixels, channels), bands.orientation)
 
 
 def check_bands(stream: typing.BinaryIO, channels: int, value_range: Range | None) -> str:
     """Returns what people should know of how an image is read; raises as `read_bands`."""
-    bands = _open(stream, channels)
-    return "; ".join(filter(None, [bands.note, bands.kind.note(_limits(bands, value_range))]))
+    with _opened(stream, channels) as bands:
+        return "; ".join(filter(None, [bands.note, bands.kind.note(_limits(bands, value_range))]))
 
 
 def size_of_bands(stream: typing.BinaryIO, channels: int) -> tuple[int, int]:
     """Returns the height and the width of an image."""
-    return _open(stream, channels).values.shape[:2]
+    with _opened(stream, channels) as bands:
+        return bands.values.shape[:2]
 
 
-def _open(stream, channels) -> Bands:
+@contextlib.contextmanager
+def _opened(stream, channels) -> typing.Iterator[Bands]:
+    """Reads a file, of as many at a time as there is memory for until they are scaled."""
     is_numpy = stream.read(len(_NUMPY)) == _NUMPY
     stream.seek(0)
-    values, bits, turned = _numpy(stream) if is_numpy else _tiff(stream)
+    with _numpy(stream) if is_numpy else _tiff(stream, channels) as stored:
+        yield _bands(*stored, channels, is_numpy)
+
+
+def _bands(values, bits, turned, transparency, channels, is_numpy) -> Bands:
     if values.dtype == bool:
-        values = values.astype(np.uint8) * 255
+        values = values.view(np.uint8) * np.uint8(255)
     if values.dtype.kind not in "uif":
         raise UnclearValues(
             f"it holds values of the type {values.dtype}: expected whole numbers or floats"
@@ -119,18 +147,22 @@ def _open(stream, channels) -> Bands:
     values, note = _channels_last(values, channels) if is_numpy else (values, "")
     if not values.size:
         raise ValueError("it has no pixels")
-    if values.shape[-1] != channels and {values.shape[-1], channels} != {1, 3}:
-        raise UnclearValues(unlike(values.shape[-1], channels))
+    given = values.shape[-1] - bool(transparency)
+    if given != channels and {given, channels} != {1, 3}:
+        raise UnclearValues(unlike(given, channels))
     name = values.dtype.name
     if values.dtype == np.uint8 and bits == 8:
-        return Bands(values, PixelValues("8 bits", name), turned, note)
+        return Bands(values, 0, 0, PixelValues("8 bits", name), turned, note)
     known = values.dtype.kind == "u" and bits not in (8, 16, 32, 64)
-    declared = (0.0, float(2**bits - 1)) if known else None
+    unsigned = bits - (values.dtype.kind == "i")
+    largest = 1.0 if values.dtype.kind == "f" else float(2**unsigned - 1)
+    declared = (0.0, largest) if known else None
     kind = PixelValues("grey", name, declared, is_16_bits=values.dtype == np.uint16)
-    return Bands(values, kind, turned, note)
+    return Bands(values, transparency, largest, kind, turned, note)
 
 
-def _numpy(stream):
+@contextlib.contextmanager
+def _numpy(stream) -> typing.Iterator[Stored]:
     broken = UnclearValues("it is no whole NumPy file of numbers: save one array by numpy.save")
     try:
         shape, nbytes = _numpy_size(stream)
@@ -142,7 +174,7 @@ def _numpy(stream):
             values = np.load(stream, allow_pickle=False)
         except Exception as error:
             raise broken from error
-    return values, 8 * values.dtype.itemsize, 1
+        yield values, 8 * values.dtype.itemsize, 1, 0
 
 
 def _numpy_size(stream):
@@ -185,8 +217,10 @@ def _channels_last(values, channels):
     )
 
 
-def _tiff(stream):
-    """Returns the first image of a TIFF as (H, W, C), its bits, and its orientation."""
+@contextlib.contextmanager
+def _tiff(stream, channels) -> typing.Iterator[Stored]:
+    """Reads the first image of a TIFF as (H, W, C); its transparency is a channel among many."""
+    transparency = transparency_of(tiff_tags(stream)) if channels in (1, 3) else 0
     tifffile = import_package("tifffile")
     with tifffile.TiffFile(stream) as file:
         series, page = file.series[0], file.pages[0]
@@ -198,33 +232,52 @@ def _tiff(stream):
                 "its channels is expected: save each image as a file of its own"
             )
         _refuse_large(series.shape, series.nbytes)
+        turned, bits = page.tags.get(_ORIENTATION), page.bitspersample
+        axes = [series.axes.index(axis) for axis in ("Y", "X", *others)]
+        rest = [axis for axis in range(series.ndim) if axis not in axes]
         with BUDGET.share(2 * series.nbytes):
-            values = series.asarray()
-        turned = page.tags.get(_ORIENTATION)
-        bits = page.bitspersample
-    axes = [series.axes.index(axis) for axis in ("Y", "X", *others)]
-    rest = [axis for axis in range(values.ndim) if axis not in axes]
-    values = np.transpose(values, (*axes, *rest))
-    values = values.reshape(values.shape[: len(axes)])  # the rest are of length 1
-    return values if others else values[..., None], bits, turned.value if turned else 1
+            values = np.transpose(_decoded(series), (*axes, *rest))
+            values = values.reshape(values.shape[: len(axes)])  # the rest are of length 1
+            values = values if others else values[..., None]
+            yield values, bits, turned.value if turned else 1, transparency
+
+
+def _decoded(series):
+    try:
+        return series.asarray()
+    except Exception as error:  # tifffile tells of it by a text alone
+        if "imagecodecs" in str(error):
+            import_package("imagecodecs")
+        raise
 
 
 def _limits(bands: Bands, value_range) -> Range | None:
     """Returns the values that become 0 and 255, None for 8 bits."""
     if bands.kind.kind == "8 bits":
         return None
-    low, high = bands.values.min(), bands.values.max()
-    return bands.kind.range_of(float(low), float(high), value_range)
+    colours = bands.values[..., :-1] if bands.transparency else bands.values
+    low, high = float(colours.min()), float(colours.max())
+    if bands.transparency and not np.isfinite(bands.values[..., -1]).all():
+        low = math.nan
+    return bands.kind.range_of(low, high, value_range)
 
 
-def _scaled(values, limits) -> np.ndarray:
+def _scaled(bands: Bands, limits) -> np.ndarray:
+    """Returns the colours of an image as (H, W, C) uint8."""
+    values = bands.values
     if limits is None:
         return values
     low, high = limits
-    pixels = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), _ROWS):
-        shares = (values[top : top + _ROWS].astype(np.float64) - low) / (high - low)
-        pixels[top : top + _ROWS] = np.rint(np.clip(shares, 0, 1) * 255)
+    height, width, channels = values.shape
+    pixels = np.empty((height, width, channels - bool(bands.transparency)), np.uint8)
+    for top in range(0, height, _ROWS):
+        rows, opacity = values[top : top + _ROWS].astype(np.float64), np.ones(1)
+        if bands.transparency:
+            rows, opacity = rows[..., :-1], np.clip(rows[..., -1:] / bands.opaque, 0, 1)
+        if bands.transparency == MULTIPLIED:
+            rows = rows / np.where(opacity > 0, opacity, 1)
+        shares = np.clip((rows - low) / (high - low), 0, 1) * opacity + (1 - opacity)  # over white
+        pixels[top : top + _ROWS] = np.rint(shares * 255)
     return pixels
 
 

@@ -6,6 +6,7 @@ The memory is one file for each folder in the user's cache. Without it, every fi
 import concurrent.futures
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -148,10 +149,21 @@ def cores() -> int:
 
 def _version() -> str:
     """Returns a text that changes with the format of the memory and with the rules of reading."""
-    rules = zlib.crc32(repr(image_formats.EXTENSIONS).encode())
+    rules = zlib.crc32(repr((image_formats.EXTENSIONS, _readers())).encode())
     for path in sorted(_RULES.glob("*.py")):
         rules = zlib.crc32(path.read_bytes(), rules)
     return f"1 {PIL.__version__} {rules:08x}"
+
+
+def _readers() -> list[str | None]:
+    """Returns the versions of the optional packages by which images are read."""
+    versions: list[str | None] = []
+    for package in ("tifffile", "imagecodecs", "pi-heif"):
+        try:
+            versions.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(None)
+    return versions
 
 
 def cache_folder() -> pathlib.Path | None:

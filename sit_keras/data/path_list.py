@@ -75,15 +75,19 @@ def load_list(
 
 
 def survey_list(
-    path: str | os.PathLike, value_range: tuple[float, float] | None = None, channels: int = 3
+    path: str | os.PathLike,
+    value_range: tuple[float, float] | None = None,
+    read: bool = False,
+    channels: int = 3,
 ) -> Survey:
-    """Returns what `load_list` would train on, without opening images; see `survey_folder`."""
+    """Returns what `load_list` would train on; arguments and errors as for `survey_folder`."""
     listing = read_list(path)
     there, missing = _look(listing)
-    entries = manifest.remembered(listing.path, there, value_range, channels)
+    look = manifest.check_files if read else manifest.remembered
+    entries = look(listing.path, there, value_range, channels)
     images, text = _arrange(listing, there, missing, entries, value_range, channels)
     labelled = int(np.sum(images.labels != NO_LABEL))
-    return Survey(len(images), labelled, has_test=False, text=text)
+    return Survey(len(images), labelled, has_test=False, text=text, train=images)
 
 
 def read_list(path: str | os.PathLike) -> Listing:

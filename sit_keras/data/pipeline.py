@@ -211,6 +211,8 @@ def count_steps(num_images: int, batch_size: int) -> int:
     Raises:
         ValueError: if there is none.
     """
+    if num_images == 0:
+        raise ValueError("No image is left to train on: lower --holdout, or use more images.")
     if num_images < batch_size:
         raise ValueError(
             f"A batch of {batch_size} is larger than the {num_images} images to train on, so an "

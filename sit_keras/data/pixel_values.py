@@ -7,11 +7,13 @@ Files of 8 bits are taken as they are. For all others the rule is, in this order
 | names its largest value: TIFF of 12 bits, PNM | 0 is black, that value is white | low to high |
 | 16 bits, grey, largest value above 4095 | 0 is black, 65535 is white | low to high |
 | 16 bits, grey, all values at most 4095 | refused | low to high |
-| 16 bits, several channels | as grey, by the upper 8 bits | low to high in TIFF, else refused |
+| 16 bits, several channels, TIFF of RGB | as grey, by the upper 8 bits | low to high |
+| 16 bits, several channels, others | as grey, by the upper 8 bits | refused, but for 0, 65535 |
 | signed, 32 bits, or floating point | refused | low to high |
 
 "Low to high" means: low becomes black, high becomes white, values beyond them are clipped. Values
-that are not finite are refused, and so are channels beyond colour and transparency.
+that are not finite are refused, and so are channels beyond colour and transparency. Transparency
+itself has the full range of its type, and is laid over white.
 """
 
 import dataclasses
@@ -24,7 +26,8 @@ from PIL import Image
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
 # How many samples of a pixel are its colour, by the photometric interpretation.
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
-_ALPHA = (1, 2)  # the kinds of extra samples that are transparency
+MULTIPLIED = 1
+_ALPHA = (MULTIPLIED, 2)  # the kinds of extra samples that are transparency
 _MIN_IS_WHITE = 0
 
 # The modes of Pillow that become RGB by its own rules, of 8 bits or fewer.
@@ -186,8 +189,8 @@ class PixelValues:
         if value_range is not None and tuple(value_range) != usual:
             raise UnclearValues(
                 f"--value_range={value_range[0]:g},{value_range[1]:g} cannot be applied, since "
-                f"only the upper 8 bits of its values ({self.name}) can be read: convert it to "
-                "TIFF, or to 8 bits a channel"
+                f"only the upper 8 bits of its values ({self.name}) can be read: convert it to an "
+                "RGB TIFF, or to 8 bits a channel"
             )
         colours = len(image.getbands()) - image.mode.endswith("A")
         largest = max(high for _, high in image.getextrema()[:colours])
@@ -226,12 +229,9 @@ def check_channels(tags: dict) -> None:
     Raises:
         UnclearValues: for such channels.
     """
-    photometric = tags.get(_PHOTOMETRIC, 0)
     samples = int(tags.get(_SAMPLES, 1) or 1)
-    extra = tags.get(_EXTRA, ())
-    extra = tuple(extra) if isinstance(extra, (tuple, list)) else (extra,)
-    colours = _COLOURS.get(photometric, 1)
-    if samples <= colours or (samples == colours + 1 and extra[:1] and extra[0] in _ALPHA):
+    colours = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), 1)
+    if samples <= colours or transparency_of(tags):
         return
     raise UnclearValues(
         f"it has {samples} channels, of which {colours} "
@@ -239,6 +239,23 @@ def check_channels(tags: dict) -> None:
         f"only) transparency: train with --channels={samples}, or write the one or the three that "
         "are meant as a file of their own"
     )
+
+
+def transparency_of(tags: typing.Mapping[int, typing.Any]) -> int:
+    """Returns what the one channel of a TIFF beyond its colours is.
+
+    Args:
+        tags: as for `check_channels`.
+
+    Returns:
+        `MULTIPLIED` for a transparency by which the colours are multiplied, another number for one
+        by which they are not, and 0 for no transparency.
+    """
+    extra = tags.get(_EXTRA, ())
+    extra = tuple(extra) if isinstance(extra, (tuple, list)) else (extra,)
+    colours = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), 1)
+    is_one_more = tags.get(_SAMPLES, 1) == colours + 1
+    return extra[0] if is_one_more and extra[:1] and extra[0] in _ALPHA else 0
 
 
 def _raw_mode(file):

@@ -115,7 +115,7 @@ def survey_source(
 
     Args:
         name, data_dir, download, value_range, channels: as for `load_source`.
-        read: bool. Read the new files of a folder, to know which of them can be used.
+        read: bool. Read the new files of a folder or a list, to know which of them can be used.
 
     Returns:
         Survey, whose text is empty but for folders, lists, records and `tfds:NAME`. Files count
@@ -127,7 +127,7 @@ def survey_source(
     if name.startswith("folder:"):
         return survey_folder(name.removeprefix("folder:"), value_range, read, channels)
     if name.startswith(LIST):
-        return survey_list(name.removeprefix(LIST), value_range, channels)
+        return survey_list(name.removeprefix(LIST), value_range, read, channels)
     if name.startswith("records:"):
         train, test = load_records(name.removeprefix("records:"))
         text, labelled = describe_records(train, test), len(train.labelled())

@@ -5,6 +5,7 @@ import typing
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from sit_keras.data.finding import counted
 from sit_keras.data.images import NO_LABEL, ImageSet
 
 
@@ -23,11 +24,20 @@ def hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Image
 
     Returns:
         (kept, held out); the second is empty when the share rounds to none.
+
+    Raises:
+        ValueError: when the share rounds to all (labelled) images.
     """
     candidates = np.flatnonzero(images.labels != NO_LABEL)
+    what, more = ("labelled image", "labelled images"), "label more images"
     if len(candidates) == 0:
-        candidates = np.arange(len(images))
+        candidates, what, more = np.arange(len(images)), ("image", "images"), "use more images"
     num_held = round(share * len(candidates))
+    if num_held and num_held == len(candidates):
+        raise ValueError(
+            f"holdout={share:g} of {counted(num_held, what)} holds out all of them, and at least "
+            f"one must be left to train on: lower --holdout, or {more}."
+        )
     held = np.array([], dtype=int)
     if num_held:
         _, inverse, counts = np.unique(

@@ -12,6 +12,7 @@ import typing
 
 import numpy as np
 
+from sit_keras.config.extras import MissingPackage
 from sit_keras.data.finding import printable
 from sit_keras.data.folder import find_images
 from sit_keras.data.images import NO_LABEL, ImageSet
@@ -147,6 +148,8 @@ class Pixels:
         self.index, self._data_dir = index, data_dir
         self._splits: dict[str, ImageSet | None] | None = None
         self.missing: dict[int, str] = {}
+        self._lacking = ""  # which package, without which they cannot be read
+        self._digests: dict[int, str | None] = {}
 
     def __call__(self, row: int, enough: int | None = None) -> np.ndarray | None:
         pixels = self._find(row, enough)
@@ -154,22 +157,34 @@ class Pixels:
             self.missing[row] = str(self.index.paths[row])
         return pixels
 
+    def digest(self, row: int) -> str | None:
+        """Returns a hash of the shape and the pixels of an image at its full size, or None.
+
+        Each image is read once, however often it is asked for.
+        """
+        if row not in self._digests:
+            pixels = self(row)
+            self._digests[row] = None if pixels is None else _sha256(pixels)
+        return self._digests[row]
+
     def tell_of_missing(self) -> None:
-        """Prints a line if images were asked for that are no longer there."""
+        """Prints a line if images were asked for that are no longer there or cannot be read."""
         if self.missing:
             name = printable(next(iter(self.missing.values())))
             others = f" and {len(self.missing) - 1:,} others" if len(self.missing) > 1 else ""
-            print(
-                f"No longer where they were embedded, so their pixels are not shown or compared: "
-                f"{name}{others}. Embed them where they are now."
-            )
+            why, mend = "No longer where they were embedded", "Embed them where they are now"
+            if self._lacking:
+                why, mend = "Not readable on this machine", self._lacking
+            print(f"{why}, so their pixels are not shown or compared: {name}{others}. {mend}.")
 
     def _find(self, row, enough) -> np.ndarray | None:
         path = str(self.index.paths[row])
         source, number = self.index.about["source"], path.rpartition("/")[2]
         if path.startswith(f"{source}#") and number.isdecimal():
             images = self._split(source, path.removeprefix(f"{source}#").split("/")[0])
-            return None if images is None else images.items[int(number)]
+            if images is None or int(number) >= len(images):
+                return None
+            return images.items[int(number)]
         value_range = self.index.about["value_range"]
         value_range = value_range and tuple(value_range)
         channels = self.index.about.get("channels", 3)  # which earlier versions do not name
@@ -178,6 +193,8 @@ class Pixels:
                 return read_image(place, enough, value_range, channels)
             except OSError:
                 continue
+            except MissingPackage as error:
+                self._lacking = str(error)
         return None
 
     def _split(self, source, split) -> ImageSet | None:
@@ -188,6 +205,8 @@ class Pixels:
                 self._splits = {"train": found.train, "test": found.test}
             except ValueError:  # it is not prepared here
                 self._splits = {}
+            except MissingPackage as error:
+                self._splits, self._lacking = {}, str(error)
         return self._splits.get(split)
 
 

@@ -126,7 +126,7 @@ def look_at(
     value_range: tuple[float, float] | None = None,
     channels: int = 3,
 ) -> tuple[Photos, str]:
-    """Returns what a plan needs to know of the images, and what was found in a folder."""
+    """Returns what a plan needs to know of the images, and what was found in a folder or a list."""
     survey = survey_source(dataset, data_dir, download, value_range, True, channels)
     train = survey.train
     if train is None:

@@ -1,13 +1,19 @@
 """Images of any number of channels from files, and what becomes of those with other ones."""
 
+import concurrent.futures
 import sys
+import time
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sit_keras.data import bands
 from sit_keras.data.channel_statistics import LEAST_STD, channel_statistics
+from sit_keras.data.decoding_budget import DecodingBudget
 from sit_keras.data.images import ImageSet
+from sit_keras.data.manifest import check_files
 from sit_keras.data.reading import AS_STORED, check_image, read_image, short_side
 from sit_keras.data.sources import load_source
 
@@ -192,6 +198,143 @@ def test_without_tifffile_its_extra_is_named(tmp_path, monkeypatch):
         ImportError, match=r'tifffile is not installed: pip install "sit-keras\[ban'
     ):
         read_image(file, channels=5)
+
+
+def test_without_imagecodecs_its_extra_is_named_and_the_file_is_not_remembered_as_broken(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    how = {"planarconfig": "contig", "compression": "lzw"}
+    file = save(tmp_path / "lzw.tif", FIVE, **how)
+    save(tmp_path / "cut.tif", FIVE, **how)
+    (tmp_path / "cut.tif").write_bytes(file.read_bytes()[:200])
+    with monkeypatch.context() as patch:
+        for module in [name for name in sys.modules if name.split(".")[0] == "tifffile"]:
+            patch.delitem(sys.modules, module)  # it is imported anew, and does not find the other
+        patch.setitem(sys.modules, "imagecodecs", None)
+        named = r'imagecodecs is not installed: pip install "sit-keras\[bands\]"'
+        for ask in (check_image, read_image):
+            with pytest.raises(ImportError, match=named):
+                ask(file, channels=5)
+        with pytest.raises(ImportError, match=named):
+            check_files(str(tmp_path), ["lzw.tif"], channels=5)
+        zlib = save(tmp_path / "zlib.tif", FIVE, planarconfig="contig", compression="zlib")
+        np.testing.assert_array_equal(read_image(zlib, channels=5), FIVE)  # which it can do without
+        with pytest.raises(OSError, match="cut.tif: "):
+            check_image(tmp_path / "cut.tif", channels=5)
+    assert check_files(str(tmp_path), ["lzw.tif"], channels=5)["lzw.tif"].reason == ""
+
+
+@pytest.mark.parametrize("name", ["values.npy", "values.tif"])
+@pytest.mark.parametrize("ask", [check_image, read_image])
+def test_no_more_arrays_are_held_than_the_budget_allows(tmp_path, monkeypatch, name, ask):
+    """A thread that waits holds no array, and one that looks at an array has its share."""
+    how = {} if "npy" in name else {"planarconfig": "contig"}
+    file = save(tmp_path / name, FIVE.astype("uint16") * 257, **how)
+    budget = DecodingBudget(4 * FIVE.nbytes)  # of two bytes each, decoding one takes as much
+    limits, alive, most, shares = bands._limits, [], [], []
+
+    def spy(found, value_range):
+        alive.append(found)
+        most.append(len(alive))
+        shares.append(budget._in_use)
+        time.sleep(0.01)
+        alive.pop()
+        return limits(found, value_range)
+
+    held = weakref.WeakSet()
+    make = bands._bands
+
+    class Array(np.ndarray):
+        """An array that can be counted while it is alive."""
+
+        __hash__ = object.__hash__
+
+    def counted(values, *others):
+        values = values.view(Array)
+        held.add(values)
+        found = make(values, *others)
+        most_held.append(len(held))
+        return found
+
+    most_held = []
+    monkeypatch.setattr(bands, "BUDGET", budget)
+    monkeypatch.setattr(bands, "_limits", spy)
+    monkeypatch.setattr(bands, "_bands", counted)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: ask(file, channels=5), range(12)))
+    assert len(most) == 12 and max(most) == 1
+    assert set(shares) == {4 * FIVE.nbytes} and budget._in_use == 0
+    assert max(most_held) <= 2  # one, and one whose thread is about to end
+
+
+# A pixel for each of three opacities: all, none and a half.
+COLOUR = np.array([500, 1000, 1500])
+OVER_WHITE = [[64, 128, 191], [255, 255, 255], [159, 191, 223]]  # of 0 to 2000, by hand
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize(
+    ("dtype", "factor", "opaque"), [("uint16", 1, 65535), ("uint32", 1000, 2**32 - 1),
+                                    ("float32", 1 / 2000, 1.0), ("int16", 2, 32767)],
+)  # fmt: skip
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_transparency_of_more_than_8_bits_is_laid_over_white_where_a_range_is_given(
+    tmp_path, alpha, dtype, factor, opaque, planes
+):
+    opacity = np.array([1, 0, 0.5])[:, None]
+    colours = COLOUR * (opacity if alpha == "assocalpha" else np.ones((3, 1))) * factor
+    pixels = np.concatenate([colours, opacity * opaque], axis=1).astype(dtype)[None]
+    pixels = np.moveaxis(pixels, -1, 0) if planes == "separate" else pixels
+    how = {"photometric": "rgb", "planarconfig": planes, "extrasamples": [alpha]}
+    file = save(tmp_path / "rgba.tif", np.ascontiguousarray(pixels), **how)
+    value_range = (0, 2000 * factor)
+    assert read_image(file, None, value_range).tolist() == [OVER_WHITE]
+    assert (
+        check_image(file, value_range) == f"values from 0 to {2000 * factor:g} scaled to 0 to 255"
+    )
+    assert short_side(file) == 1
+    luma = np.asarray(Image.fromarray(np.uint8([OVER_WHITE])).convert("L"))
+    np.testing.assert_array_equal(read_image(file, None, value_range, 1)[..., 0], luma)
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+def test_transparent_colours_of_16_bits_are_those_of_pillow(tmp_path, alpha):
+    random = np.random.default_rng(3)
+    pixels = random.integers(0, 65536, (40, 30, 4)).astype("uint16")
+    if alpha == "assocalpha":
+        pixels[..., :3] = pixels[..., :3] * (pixels[..., 3:] / 65535)
+    file = save(tmp_path / "rgba.tif", pixels, photometric="rgb", extrasamples=[alpha])
+    ours = read_image(file, None, (0, 65534)).astype(int)
+    # Pillow divides 8 bits by 8 bits where the colours are multiplied.
+    most = 2 if alpha == "unassalpha" else 4
+    np.testing.assert_allclose(ours, read_image(file, None, (0, 65535)), atol=most)
+
+
+def test_grey_of_16_bits_with_transparency_is_laid_over_white(tmp_path):
+    pixels = np.uint16([[[0, 65535], [65535, 65535], [0, 0], [20000, 32768]]])
+    how = {"planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    file = save(tmp_path / "la.tif", pixels, **how)
+    assert read_image(file)[0].tolist() == [[level] * 3 for level in (0, 255, 255, 166)]
+    dark = save(tmp_path / "dark.tif", pixels // np.uint16([20, 1]), **how)
+    with pytest.raises(OSError, match="almost black: give --value_range=0,4095"):
+        check_image(dark)
+
+
+def test_transparency_that_is_not_finite_is_refused_by_name(tmp_path):
+    pixels = np.float32([[[0, 0.5, 1, np.nan], [1, 1, 1, 1]]])
+    file = save(tmp_path / "nan.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    for ask in (read_image, check_image):
+        with pytest.raises(OSError, match="nan.tif: some of its values .* are not finite"):
+            ask(file, value_range=(0, 1))
+
+
+def test_a_range_for_print_colours_of_16_bits_names_the_kind_of_tiff_that_takes_one(tmp_path):
+    values = np.full((4, 5, 4), 9000, "uint16")
+    file = save(tmp_path / "cmyk.tif", values, photometric="separated")
+    assert read_image(file, None, (0, 65535)).shape == (4, 5, 3)
+    with pytest.raises(OSError, match="cmyk.tif: .*=0,9000 cannot be .* convert it to an RGB TIFF"):
+        check_image(file, (0, 9000))
 
 
 def test_mean_and_deviation_are_those_of_the_pixels(tmp_path):

@@ -1,5 +1,6 @@
 """What was read once is remembered until it changes."""
 
+import importlib.metadata
 import os
 import pathlib
 import time
@@ -148,6 +149,19 @@ def test_another_pillow_or_other_rules_read_again(root, tmp_path, monkeypatch):
     assert len(remembered(root, FILES)) == len(FILES)
     (tmp_path / "reading.py").write_text("# other rules")
     monkeypatch.setattr(manifest, "_RULES", tmp_path)
+    assert remembered(root, FILES) == {}
+
+
+@pytest.mark.parametrize("package", ["tifffile", "imagecodecs", "pi-heif"])
+def test_what_was_read_by_another_version_of_a_reader_is_forgotten(root, monkeypatch, package):
+    check_files(root, FILES)
+    version = importlib.metadata.version
+
+    def newer(name):
+        return "99.1" if name == package else version(name)
+
+    assert remembered(root, FILES) != {}
+    monkeypatch.setattr(importlib.metadata, "version", newer)
     assert remembered(root, FILES) == {}
 
 

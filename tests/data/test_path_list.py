@@ -8,7 +8,7 @@ from folder_case import LONG_AGO, save
 
 from sit_keras.config.presets import run_config
 from sit_keras.data.path_list import load_list, read_list, survey_list
-from sit_keras.data.sources import load_source
+from sit_keras.data.sources import load_source, survey_source
 from sit_keras.runs.data import RunData
 from sit_keras.runs.image_record import ImageRecord
 from sit_keras.runs.shown_names import shown_dataset
@@ -104,6 +104,20 @@ def test_before_the_first_opening_files_count_as_images(tmp_path):
     survey = survey_list(listed(tmp_path, "a.png,x\nbroken.png,y\ngone.png"))
     assert survey.images == survey.labelled == 2
     assert survey.text.endswith("left out: 1 missing file (gone.png); 2 not yet read")
+
+
+def test_a_survey_that_reads_counts_what_training_has_and_hands_it_on(tmp_path, capsys):
+    save(tmp_path, *(f"{i}.png" for i in range(6)))
+    spoil(tmp_path, *(f"{i}.png" for i in range(6, 24)))
+    path = listed(tmp_path, "\n".join(f"{i}.png,{'ab'[i % 2]}" for i in range(24)))
+    survey = survey_source(f"list:{path}", read=True)
+    assert survey.images == survey.labelled == 6
+    assert survey.text == f"{path}: 6 images in 2 classes (a, b); left out: 18 unreadable files"
+    assert capsys.readouterr().out == ""
+    loaded = load_source(f"list:{path}").train
+    assert survey.train.items.tolist() == loaded.items.tolist()
+    assert survey.train.labels.tolist() == loaded.labels.tolist()
+    assert survey.train.checksums.tolist() == loaded.checksums.tolist()
 
 
 def test_missing_and_broken_files_are_refused_where_that_is_asked_for(tmp_path):

@@ -171,6 +171,11 @@ def test_fewer_images_than_a_batch_are_refused(random):
     assert count_steps(10, 4) == 2
 
 
+def test_where_no_image_is_left_the_share_that_is_held_out_is_named():
+    with pytest.raises(ValueError, match="^No image is left to train on: lower --holdout, or use"):
+        count_steps(0, 4)
+
+
 def test_evaluation_takes_the_centre_of_pixels_and_of_files(random, mixed_files):
     images = image_set(random, 5, 16)
     (batch,) = eval_batches(images, ImagePreprocessing((12, 12, 3), crop=0.75))

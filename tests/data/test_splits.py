@@ -105,6 +105,33 @@ def test_hold_out_of_unlabelled_images():
     assert (len(kept), len(held)) == (15, 5)
 
 
+@pytest.mark.parametrize(
+    ("counts", "unlabelled", "share", "message"),
+    [
+        ((2, 1), 97, 0.9, "holdout=0.9 of 3 labelled images .* lower --holdout, or label more"),
+        ((1, 1), 0, 0.75, "holdout=0.75 of 2 labelled images .* lower --holdout, or label more"),
+        ((1,), 9, 0.51, "holdout=0.51 of 1 labelled image holds out all of them"),
+        ((), 20, 0.99, "holdout=0.99 of 20 images .* lower --holdout, or use more images"),
+    ],
+)
+def test_a_share_that_would_hold_out_all_images_is_refused_by_its_flag(
+    counts, unlabelled, share, message
+):
+    with pytest.raises(ValueError, match=message):
+        hold_out(labelled(counts, unlabelled), share, seed=0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+@pytest.mark.parametrize("unlabelled", [0, 9])
+def test_all_labelled_images_but_one_can_be_held_out(count, unlabelled):
+    kept, held = hold_out(labelled((count,), unlabelled), (count - 1) / count, seed=0)
+    assert (len(kept), len(held)) == (1 + unlabelled, count - 1)
+
+
+def test_of_no_image_none_is_held_out():
+    assert [len(part) for part in hold_out(labelled(()), 0.5, seed=0)] == [0, 0]
+
+
 @pytest.mark.parametrize("counts", [(40, 40, 8, 1), (40, 1, 40, 1, 8), (2, 30, 1)])
 @pytest.mark.parametrize("share", [0.1, 0.2])
 def test_a_class_of_one_image_stays_in_training_and_the_others_are_stratified(counts, share):

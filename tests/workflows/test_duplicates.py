@@ -10,6 +10,8 @@ from PIL import Image
 
 import sit_keras
 from sit_keras.cli.main import call
+from sit_keras.evaluation.index import read_index
+from sit_keras.workflows import listed_images
 
 ENCODER = "sit_digits"
 pytestmark = pytest.mark.usefixtures("one_embedder")
@@ -105,6 +107,33 @@ def test_pixels_that_differ_by_one_level_are_near_and_not_equal(tmp_path):
     embed(tmp_path / "photos", tmp_path / "i.npz")
     found = sit_keras.duplicates(tmp_path / "i.npz")
     assert named(found.pairs) == [("near", "00.png", "other.png")]
+
+
+def test_of_many_equal_images_each_is_read_once(tmp_path, monkeypatch):
+    """Eight files with the same pixels are 28 pairs, within an index and between two."""
+    (original,) = write_photos(tmp_path / "photos", 1)
+    for level in range(1, 8):
+        Image.open(original).save(tmp_path / "photos" / f"{level}.png", compress_level=level)
+    original.unlink()
+    Image.open(tmp_path / "photos" / "1.png").save(original, compress_level=0)
+    write_photos(tmp_path / "photos" / "others", 12, seed=1)
+    embed(tmp_path / "photos", tmp_path / "i.npz")
+    contents = set(read_index(tmp_path / "i.npz").contents)
+    read, names = listed_images.read_image, []
+
+    def spy(path, *settings):
+        names.append(os.path.basename(path))
+        return read(path, *settings)
+
+    monkeypatch.setattr(listed_images, "read_image", spy)
+    equal = len(contents) - 12
+    found = sit_keras.duplicates(tmp_path / "i.npz")
+    assert [pair["kind"] for pair in found.pairs].count("pixels") == equal * (equal - 1) // 2 > 9
+    assert len(names) == len(set(names)) == equal
+    names.clear()
+    found = sit_keras.duplicates(tmp_path / "i.npz", against=tmp_path / "i.npz")
+    assert [pair["kind"] for pair in found.pairs].count("pixels") == equal * (equal - 1)
+    assert len(names) == 2 * equal
 
 
 def test_files_that_were_moved_are_said_not_to_be_compared(tmp_path, capsys):

@@ -76,6 +76,20 @@ def test_the_flags_of_a_plan_are_all_that_it_chose(tmp_path):
         }
 
 
+def test_a_plan_of_a_list_counts_the_files_that_can_be_read(tmp_path, capsys):
+    photos(tmp_path / "photos", 24)
+    files = sorted((tmp_path / "photos").rglob("*.png"))
+    for file in files[6:]:
+        file.write_text("no image")
+    lines = [f"{file},{file.parent.name if i % 2 else 'other'}" for i, file in enumerate(files)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    of_list = draft_plan(f"list:{tmp_path}/list.csv", "modern", {})
+    assert of_list.photos.images == of_list.photos.labelled == 6
+    assert of_list.trained + of_list.held_out == 6 and of_list.steps >= 1
+    assert "left out: 18 unreadable files" in of_list.found
+    assert capsys.readouterr().out == ""  # what was found is said once, with the plan
+
+
 def test_few_photos_start_from_the_shipped_encoder_and_its_network(tmp_path):
     dataset = photos(tmp_path, 60, side=40)
     config = draft_settings(command("train").parse([dataset])).config

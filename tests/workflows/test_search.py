@@ -1,15 +1,18 @@
 """Pictures in, the most similar images out, and a clear sentence where that cannot be."""
 
 import csv
+import dataclasses
 import re
+import sys
 
 import numpy as np
 import pytest
 from index_case import altered, write_photos
+from PIL import Image
 
 import sit_keras
 from sit_keras.cli.main import call
-from sit_keras.evaluation.index import read_index
+from sit_keras.evaluation.index import read_index, write_index
 from sit_keras.workflows.index_shards import IndexShards
 
 ENCODER = "sit_digits"
@@ -167,3 +170,45 @@ def test_thumbnails_of_a_data_set_are_its_images(tmp_path):
     one = write_photos(tmp_path / "photos", 1)
     sit_keras.search(tmp_path / "d.npz", one, k=5, output=tmp_path / "s.html")
     assert (tmp_path / "s.html").read_text().count("<img ") == 6
+
+
+def as_data_set(made, tmp_path, source, numbers):
+    """Writes an index whose images are called those of a data set, and returns its path."""
+    found = read_index(made[0] / "i.npz").take(np.arange(len(numbers)))
+    paths = np.array([f"{source}#train/{number}" for number in numbers])
+    about = {**found.about, "source": source}
+    write_index(dataclasses.replace(found, paths=paths, about=about), tmp_path / "d.npz")
+    return tmp_path / "d.npz"
+
+
+@pytest.mark.parametrize("source", ["cifar10", "tfds:mnist"])
+def test_without_the_package_of_a_data_set_the_page_is_written_and_names_it(
+    made, tmp_path, monkeypatch, capsys, source
+):
+    index = as_data_set(made, tmp_path, source, (0, 1))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    sit_keras.search(index, made[1][:1], k=2, output=tmp_path / "s.html")
+    assert (tmp_path / "s.html").read_text().count("<p>no longer there</p>") == 2
+    said = capsys.readouterr().out
+    assert "Not readable on this machine, so their pixels are not shown or compared: " in said
+    assert 'tensorflow-datasets is not installed: pip install "sit-keras[data]".' in said
+
+
+def test_without_the_package_of_a_file_the_page_is_written_and_names_it(
+    tmp_path, monkeypatch, capsys
+):
+    tifffile = pytest.importorskip("tifffile")
+    one, other = write_photos(tmp_path / "photos", 2)
+    pixels = np.array(Image.open(one)).astype("uint16") * 10
+    tifffile.imwrite(tmp_path / "photos" / "a.tif", pixels, photometric="rgb")
+    sit_keras.embed(str(tmp_path / "photos"), ENCODER, tmp_path / "i.npz", value_range=(0, 2550))
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    sit_keras.search(tmp_path / "i.npz", [one], k=3, output=tmp_path / "s.html")
+    assert (tmp_path / "s.html").read_text().count("<p>no longer there</p>") == 1
+    assert 'a.tif. tifffile is not installed: pip install "sit-keras[b' in capsys.readouterr().out
+
+
+def test_an_image_that_a_data_set_has_no_more_has_no_thumbnail(made, tmp_path, capsys):
+    index = as_data_set(made, tmp_path, "digits", (0, 99999))
+    sit_keras.search(index, made[1][:1], k=2, output=tmp_path / "s.html")
+    assert "not shown or compared: digits#train/99999. Embed them" in capsys.readouterr().out
