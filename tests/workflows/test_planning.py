@@ -132,7 +132,8 @@ def test_of_a_list_a_fifth_is_held_out_and_its_values_are_read_as_they_are_said(
     path = tmp_path / "list.csv"
     path.write_text("\n".join(lines))
     plan = draft_plan(f"list:{path}", "modern", {"value_range": (0, 4095)})
-    assert (plan.photos.images, plan.photos.labelled, plan.photos.side) == (40, 40, 20)
+    counted = plan.photos.images, plan.photos.labelled, plan.photos.side
+    assert counted == (40, 40, 20), plan.found
     assert not plan.photos.has_test and plan.config.holdout == 0.2
 
 
