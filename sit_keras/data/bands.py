@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from sit_keras.config.extras import import_package
-from sit_keras.data import orientation
+from sit_keras.data import numpy_file, orientation
 from sit_keras.data.channels import unlike, with_channels
 from sit_keras.data.decoding_budget import BUDGET, MOST_MEMORY
 from sit_keras.data.pixel_values import (
@@ -23,7 +23,6 @@ from sit_keras.data.pixel_values import (
     transparency_of,
 )
 
-_NUMPY = b"\x93NUMPY"
 # Tags of TIFF.
 _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _FORMAT = 258, 262, 274, 277, 339
 _GREY, _RGB = 1, 2  # photometric interpretations
@@ -63,9 +62,9 @@ def holds_bands(stream: typing.BinaryIO, channels: int, value_range: Range | Non
     colours, with transparency or without, of TIFF files that Pillow does not know, or of whose 16
     bits it would keep the upper 8 where a range is given.
     """
-    start = stream.read(len(_NUMPY))
+    start = stream.read(len(numpy_file.START))
     stream.seek(0)
-    if start == _NUMPY:
+    if start == numpy_file.START:
         return True
     if start[:4] not in TiffImagePlugin.PREFIXES:
         return False
@@ -131,7 +130,7 @@ def size_of_bands(stream: typing.BinaryIO, channels: int) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(stream, channels) -> typing.Iterator[Bands]:
     """Reads a file, of as many at a time as there is memory for until they are scaled."""
-    is_numpy = stream.read(len(_NUMPY)) == _NUMPY
+    is_numpy = stream.read(len(numpy_file.START)) == numpy_file.START
     stream.seek(0)
     with _numpy(stream) if is_numpy else _tiff(stream, channels) as stored:
         yield _bands(*stored, channels, is_numpy)
@@ -165,27 +164,16 @@ def _bands(values, bits, turned, transparency, channels, is_numpy) -> Bands:
 def _numpy(stream) -> typing.Iterator[Stored]:
     broken = UnclearValues("it is no whole NumPy file of numbers: save one array by numpy.save")
     try:
-        shape, nbytes = _numpy_size(stream)
-    except Exception as error:  # NumPy raises several kinds
+        header = numpy_file.read_header(stream)
+    except Exception as error:  # a broken header may say anything
         raise broken from error
-    _refuse_large(shape, nbytes)
-    with BUDGET.share(2 * nbytes):
+    _refuse_large(header.shape, header.nbytes)
+    with BUDGET.share(2 * header.nbytes):
         try:
-            values = np.load(stream, allow_pickle=False)
-        except Exception as error:
+            values = numpy_file.read_values(stream, header)
+        except ValueError as error:
             raise broken from error
         yield values, 8 * values.dtype.itemsize, 1, 0
-
-
-def _numpy_size(stream):
-    """Returns the shape of the array of a NumPy file and its bytes; the stream starts anew."""
-    version = np.lib.format.read_magic(stream)
-    # The third version differs from the second in names of fields alone.
-    second = np.lib.format.read_array_header_2_0
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else second
-    shape, _, dtype = read(stream)
-    stream.seek(0)
-    return shape, math.prod(shape) * dtype.itemsize
 
 
 def _refuse_large(shape, nbytes):
