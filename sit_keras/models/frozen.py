@@ -38,7 +38,7 @@ def freeze_parts(model: Model, config: dict[str, typing.Any]) -> Model:
     """Returns a new model with those parts frozen that its config says were frozen.
 
     Args:
-        model: keras.Model, built, of which everything is trainable.
+        model: keras.Model, built, as its constructor leaves it.
         config: with the values of `frozen_parts`, or without.
     """
     values = config.get(TRAINABLE, {})
