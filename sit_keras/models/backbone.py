@@ -12,6 +12,7 @@ import keras
 from sit_keras.config.network import check_network
 from sit_keras.config.preprocessing import PreprocessingConfig
 from sit_keras.models import loading, saving
+from sit_keras.models.frozen import freeze_parts, frozen_parts, without_frozen
 from sit_keras.models.layers import EncoderBlock, LayerNormalization, PatchEmbedding, PrefixTokens
 from sit_keras.models.stem import ConvStem
 from sit_keras.models.stochastic_depth import BranchNoise
@@ -197,15 +198,17 @@ class SiTBackbone(keras.Model):
             "seed": self.seed,
             "dtype": self.dtype_policy.name,
             "name": self.name,
+            **frozen_parts(self),
         }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTBackbone":
-        return cls(**config)
+        return freeze_parts(cls(**without_frozen(config)), config)
 
     def clone(self, **changes) -> "SiTBackbone":
-        """Returns the same network with new weights, some of its arguments changed."""
-        return type(self).from_config({**self.get_config(), **changes})
+        """Returns the same network with new weights, some of its arguments changed; none of it is
+        frozen."""
+        return type(self).from_config({**without_frozen(self.get_config()), **changes})
 
     @classmethod
     def from_preset(

@@ -3,6 +3,7 @@
 Shapes: B batch, H W C image, D width, K classes.
 """
 
+import dataclasses
 import os
 import typing
 
@@ -11,12 +12,14 @@ from keras import ops
 
 from sit_keras.models import loading, saving
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.frozen import TRAINABLE, freeze_parts, frozen_parts, without_frozen
 from sit_keras.models.keras_files import Plan, check_count, explained, fill, read_config
 from sit_keras.models.layers import normal_init
 from sit_keras.models.loading import check_size, described
 from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
 from sit_keras.models.preset_names import preset_path
+from sit_keras.models.recompiling import RemembersCompile
 
 TASK, TASK_WEIGHTS = "task.json", "task.weights.h5"
 
@@ -58,13 +61,19 @@ class ClassifierHead(keras.layers.Layer):
         for token in self.tokens:
             layers = [
                 keras.layers.Dense(
-                    self.num_classes, kernel_initializer=normal_init(), name="logits"
+                    self.num_classes,
+                    kernel_initializer=normal_init(),
+                    name="logits",
+                    dtype=self.dtype_policy,
                 )
             ]
             if self.hidden_dim is not None:
-                hidden = keras.layers.Dense(self.hidden_dim, activation="tanh", name="hidden")
+                hidden = keras.layers.Dense(
+                    self.hidden_dim, activation="tanh", name="hidden", dtype=self.dtype_policy
+                )
                 layers.insert(0, hidden)
             self.heads[token] = keras.Sequential(layers, name=token)
+            self.heads[token].dtype_policy = self.dtype_policy  # else that of the process
             self.heads[token].build(input_shape[token])
 
     def call(self, tokens, averaged=True):
@@ -81,7 +90,7 @@ class ClassifierHead(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
-class SiTImageClassifier(keras.Model):
+class SiTImageClassifier(RemembersCompile, keras.Model):
     """Classifies images by a backbone and a linear head on each of its two tokens.
 
     It takes images as they are, of any size; the preprocessing that the backbone was trained with
@@ -93,10 +102,11 @@ class SiTImageClassifier(keras.Model):
         num_classes: int. K.
         hidden_dim: int or None. See `ClassifierHead`.
         class_names: K names, or None.
+        value_range: (low, high) or None. What black and white are in the images. None takes that
+            of `backbone.preprocessing`, which is (0, 255) by default.
 
     Input:
-        images: (B, H, W, C) of any type, in the value range of `backbone.preprocessing`, which is
-            (0, 255) by default.
+        images: (B, H, W, C) of any type, in the value range.
 
     Output:
         Logits (B, K) float32, the mean of those of the two tokens.
@@ -119,6 +129,7 @@ class SiTImageClassifier(keras.Model):
         hidden_dim: int | None = None,
         class_names: typing.Sequence[str] | None = None,
         name: str = "sit_image_classifier",
+        value_range: tuple[float, float] | None = None,
     ):
         names = tuple(class_names) if class_names else None
         if class_names and len(class_names) != num_classes:
@@ -127,13 +138,19 @@ class SiTImageClassifier(keras.Model):
                 "name for each class."
             )
         # === Layers ===
-        preprocessing = ImagePreprocessing.of(backbone, name="preprocessing")
+        settings = backbone.preprocessing
+        if value_range is not None:
+            settings = dataclasses.replace(settings, value_range=value_range)
+        preprocessing = ImagePreprocessing(
+            backbone.image_shape, **dataclasses.asdict(settings), name="preprocessing"
+        )
         head = ClassifierHead(num_classes, hidden_dim, names, name="classifier")
 
         # === Functional graph ===
         images = keras.Input((None, None, None), name="images")
         logits = head(backbone(preprocessing(images)))
         super().__init__(images, logits, name=name)
+        self.dtype_policy = backbone.dtype_policy  # by which `compile` scales the loss
 
         # === Config ===
         self.backbone = backbone
@@ -159,23 +176,23 @@ class SiTImageClassifier(keras.Model):
             metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def get_config(self) -> dict[str, typing.Any]:
+        # That of the backbone may have been changed since, by a `SiTPretrainer` that shares it.
+        own = self.get_layer("preprocessing").config.value_range
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes,
             "hidden_dim": self.hidden_dim,
             "class_names": self.class_names,
             "name": self.name,
+            **({} if own == self.backbone.preprocessing.value_range else {"value_range": own}),
+            **frozen_parts(self),
         }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTImageClassifier":
         backbone = keras.saving.deserialize_keras_object(config["backbone"])
-        return cls(**{**config, "backbone": backbone})
+        return freeze_parts(cls(**{**without_frozen(config), "backbone": backbone}), config)
 
     @classmethod
     def from_preset(
@@ -227,7 +244,7 @@ class SiTImageClassifier(keras.Model):
         """
         files = {
             TASK_WEIGHTS: self._task().save_weights,
-            TASK: saving.json_writer(saving.description(self, without=["backbone"])),
+            TASK: saving.json_writer(saving.description(self, without=["backbone", TRAINABLE])),
         }
         saving.save_to_preset(self.backbone, folder, files)
 
@@ -247,7 +264,7 @@ def classifier_plan(values: dict[str, typing.Any]) -> Plan:
     """
     config = described(SiTImageClassifier, values, inner=["backbone"])
     encoder = loading.backbone_plan(SiTBackbone, config.get("backbone"))
-    own = {name: value for name, value in config.items() if name != "backbone"}
+    own = {name: x for name, x in without_frozen(config).items() if name != "backbone"}
     count = encoder.num_parameters + _head_parameters(encoder.config["hidden_dim"], own)
     return Plan(config, lambda: SiTImageClassifier(encoder.build(), **own), count)
 

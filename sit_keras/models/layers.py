@@ -183,6 +183,7 @@ def layer_norm(x, gamma, beta, epsilon: float):
     return ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
 
 
+@keras.saving.register_keras_serializable(package="sit_keras")
 class LayerNormalization(keras.layers.LayerNormalization):
     """Layer normalisation of the last axis."""
 

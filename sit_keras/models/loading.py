@@ -14,6 +14,7 @@ from sit_keras.config.network import check_network, count_parameters
 from sit_keras.config.presets import presets, run_config
 from sit_keras.config.shipped import shipped
 from sit_keras.models import keras_files
+from sit_keras.models.frozen import TRAINABLE, without_frozen
 from sit_keras.models.keras_files import CONFIG, WEIGHTS, Plan, explained
 from sit_keras.models.positions import resize_positions
 from sit_keras.models.preset_names import encoder_in, is_name, preset_path, tell_of_namesake
@@ -27,6 +28,7 @@ _FREE = (
     "seed",
     "dtype",
     "name",
+    TRAINABLE,
 )
 # More than any network has, so that a file cannot ask for days of building.
 MAX_SIZE, MAX_LAYERS, MAX_NAME = 2**20, 1000, 200
@@ -124,7 +126,7 @@ def backbone_plan(cls: type[keras.Model], values: typing.Any) -> Plan:
     Raises:
         ValueError: if they describe another class, or sizes that make no network.
     """
-    config = described(cls, values)
+    config = without_frozen(described(cls, values))
     try:
         sizes = {name: config[name] for name in _SIZES}
         sizes["image_shape"] = tuple(sizes["image_shape"])

@@ -87,8 +87,9 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
         super().__init__(learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs)
 
     def build(self, variables):
-        # Keras saves no list of what is left out, so that it is made whenever this is built.
-        self.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
+        # Keras saves no list of what is left out, so that it is made whenever this is built; what
+        # `exclude_from_weight_decay` was given is left out, too.
+        self._decays = tuple(decays(variable) for variable in variables)
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
@@ -97,7 +98,8 @@ class SiTAdamW(_RateOncePerStep, keras.optimizers.AdamW):
         super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        decay = self._decay if self._use_weight_decay(variable) else None
+        decays_here = self._decays[self._get_variable_index(variable)]
+        decay = self._decay if decays_here and self._use_weight_decay(variable) else None
         self._step(gradient, variable, 1.0, decay)
 
     def get_config(self) -> dict[str, typing.Any]:

@@ -9,6 +9,7 @@ import typing
 import keras
 
 from sit_keras.config.files import written_whole
+from sit_keras.models.frozen import TRAINABLE
 from sit_keras.models.keras_files import CONFIG, METADATA, WEIGHTS
 
 Writer = typing.Callable[[pathlib.Path], typing.Any]
@@ -37,7 +38,7 @@ def save_to_preset(
         WEIGHTS: backbone.save_weights,
         METADATA: json_writer(metadata),
         **(others or {}),
-        CONFIG: json_writer(description(backbone)),
+        CONFIG: json_writer(description(backbone, without=[TRAINABLE])),
     }
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

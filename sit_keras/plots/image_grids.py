@@ -201,7 +201,8 @@ def outlier_sheet(
     figure, cells = _cells(2, len(images), above=0.6)
     for line, pictures in zip(cells, (images, restored), strict=True):
         for cell, picture in zip(line, pictures, strict=True):
-            cell.imshow(visible(picture), cmap="gray", interpolation="nearest")
+            white = 255 if picture.dtype == np.uint8 else 1
+            cell.imshow(visible(picture), **{**_IMAGE, "vmax": white})
     for cell, title in zip(cells[0], titles, strict=True):
         cell.set_title(title, fontsize=7, parse_math=False)
     save_figure(figure, path)

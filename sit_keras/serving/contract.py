@@ -120,9 +120,9 @@ def keras_outputs(parts: Parts, images: np.ndarray) -> dict[str, dict[str, np.nd
             "probabilities": np.asarray(keras.ops.softmax(logits)),
             "upright_angle": (90 * ((4 - turns) % 4)).astype("int32"),
         }
-    if parts.classifier is not None:
-        low, high = parts.classifier.backbone.preprocessing.value_range
-        logits = parts.classifier(low + images * (high - low), training=False)
+    if parts.head is not None:
+        # Of the tokens, as the classifier's own copy of the encoder may compute in half precision.
+        logits = parts.head(tokens)
         outputs["classify"] = {
             "logits": np.asarray(logits),
             "probabilities": np.asarray(keras.ops.softmax(logits)),

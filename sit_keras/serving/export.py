@@ -75,10 +75,10 @@ def export(
         OSError: if the disk is full; no version is written then.
     """
     _refuse_formats(format, precision)
+    output = pathlib.Path(output).expanduser()
     refuse_output(output)
-    output = pathlib.Path(output)
-    run = preset_path(run) if is_name(run) else run
-    parts = _load(pathlib.Path(run), classifier)
+    run = preset_path(run) if is_name(run) else pathlib.Path(run).expanduser()
+    parts = _load(run, pathlib.Path(classifier).expanduser() if classifier else None)
     names = class_names(parts.head) if parts.head else ()
     servable = Servable(
         parts.encoder, parts.pretext, parts.tasks, parts.head, names, precision == "float16"
@@ -189,6 +189,7 @@ def verify_export(path: str | os.PathLike) -> str:
         ValueError: if a file or an output has changed since the export.
         MissingPackage: if the runtime of a format is not installed.
     """
+    path = os.path.expanduser(path)
     if runtimes.format_of(path) is not None:
         try:
             return "\n".join(runtimes.verify(path))
@@ -203,7 +204,7 @@ def verify_export(path: str | os.PathLike) -> str:
     return process.stdout.strip()
 
 
-def _load(run: pathlib.Path, classifier: str | os.PathLike | None) -> Parts:
+def _load(run: pathlib.Path, classifier: pathlib.Path | None) -> Parts:
     encoder = SiTBackbone.from_preset(run)
     folder = run if run.is_dir() else run.parent
     is_preset = (folder / loading.WEIGHTS).exists()  # its config.json is that of the encoder
@@ -233,7 +234,7 @@ def _heads(folder, config) -> dict:
 
 def _load_classifier(encoder, run, folder, config, asked):
     """The classifier and its file: the one asked for, or one of the run's own if it fits."""
-    found = pathlib.Path(asked) if asked else None
+    found = asked
     if found is None and run.is_dir():
         found = _own_classifier(folder, config)
     if found is None:

@@ -95,7 +95,7 @@ def checked_outputs(server: typing.Any, signature: str, outputs: typing.Any, row
         rows: int. The number of images that were sent.
 
     Returns:
-        Arrays by name, of as many rows.
+        Arrays by name, of as many rows, without those that the client reads of another signature.
 
     Raises:
         ServerError: if it is anything else.
@@ -123,7 +123,8 @@ def checked_outputs(server: typing.Any, signature: str, outputs: typing.Any, row
     if signature == CLASSIFY and arrays["top_classes"].shape != arrays["top_probabilities"].shape:
         shape = arrays["top_probabilities"].shape
         raise _unfit(server, f"probabilities of shape {shape}", _READ["top_probabilities"][2])
-    return arrays
+    foreign = set(_READ) - set(_OF_SIGNATURE.get(signature, _READ))
+    return {name: array for name, array in arrays.items() if name not in foreign}
 
 
 def _unfit(server, found, expected):

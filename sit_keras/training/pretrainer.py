@@ -14,9 +14,11 @@ from sit_keras.config.checks import TASKS, check_choice, check_tasks
 from sit_keras.config.serialization import from_dict, to_dict
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.frozen import freeze_parts, frozen_parts, without_frozen
 from sit_keras.models.heads import HEADS, build_pretext_network
 from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.recompiling import RemembersCompile
 from sit_keras.models.weighting import build_weighting
 from sit_keras.training import replicas
 from sit_keras.training.first_batch import TrainsOnImages, refuse_losses, refuse_oblong
@@ -34,7 +36,7 @@ from sit_keras.training.view_maker import ViewMaker
 
 
 @keras.saving.register_keras_serializable(package="sit_keras")
-class SiTPretrainer(TrainsOnImages):
+class SiTPretrainer(RemembersCompile, TrainsOnImages):
     """Pre-trains a backbone by rotation, contrastive and reconstruction losses together.
 
     Fit it on images without labels. It makes two random views of each image itself, where the
@@ -111,7 +113,8 @@ class SiTPretrainer(TrainsOnImages):
         name: str = "sit_pretrainer",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name, autocast=False, **kwargs)  # the pixels stay as they are
+        self.dtype_policy = backbone.dtype_policy  # by which `compile` scales the loss
         refuse_oblong(backbone)
         self.tasks = check_tasks(tasks)
         weighting_layer = build_weighting(weighting, self.tasks, task_weights)
@@ -213,10 +216,6 @@ class SiTPretrainer(TrainsOnImages):
         self._view_maker = ViewMaker(self.two_views, self.backbone.image_shape[-1], compiled)
         fuse(self.backbone, compiled)
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def call(self, images, training=False):
         return self.network(self.preprocessing(images), training=training)
 
@@ -280,21 +279,22 @@ class SiTPretrainer(TrainsOnImages):
             "projection_norm": self.projection_norm,
             "views": to_dict(self.two_views.views),
             "corruption": to_dict(self.two_views.corruption),
+            "value_range": self.two_views.preprocessing.value_range,
             "clip_norm": self.clip_norm,
             "micro_batches": self.micro_batches,
             "remat": self.backbone.remat,
             "seed": self.two_views.seed,
             "name": self.name,
+            **frozen_parts(self),
         }
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "SiTPretrainer":
-        return cls(
-            **{
-                **config,
-                "backbone": keras.saving.deserialize_keras_object(config["backbone"]),
-                "weighting": keras.saving.deserialize_keras_object(config["weighting"]),
-                "views": from_dict(ViewConfig, config["views"]),
-                "corruption": from_dict(CorruptionConfig, config["corruption"]),
-            }
-        )
+        arguments = {
+            **without_frozen(config),
+            "backbone": keras.saving.deserialize_keras_object(config["backbone"]),
+            "weighting": keras.saving.deserialize_keras_object(config["weighting"]),
+            "views": from_dict(ViewConfig, config["views"]),
+            "corruption": from_dict(CorruptionConfig, config["corruption"]),
+        }
+        return freeze_parts(cls(**arguments), config)

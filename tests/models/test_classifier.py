@@ -1,5 +1,6 @@
 """The classifier: `fit` and `predict` on raw images, its head, and how it is saved."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import ClassifierHead, SiTImageClassifier
 from sit_keras.models.optimizers import SiTAdamW
 from sit_keras.models.preprocessing import ImagePreprocessing
+from sit_keras.models.saved import load_classifier
 
 NAMES = ("dark", "bright", "striped")
 
@@ -128,6 +130,37 @@ def test_the_value_range_is_that_of_the_backbone(classifier, random):
     expected = classifier(images)
     np.testing.assert_allclose(other(images / np.float32(127.5) - 1), expected, atol=1e-5)
     assert float(ops.max(ops.abs(other(images) - expected))) > 0.1
+
+
+def test_the_value_range_stays_that_of_the_classifier_when_the_backbone_gets_another(
+    random, tmp_path
+):
+    model = SiTImageClassifier(build_backbone(), 3)
+    images = random.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    expected = model(images)
+    changed = dataclasses.replace(model.backbone.preprocessing, value_range=(0, 1))
+    model.backbone.preprocessing = changed  # as `SiTPretrainer` does with `value_range`
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "preset")
+    for again in (
+        model,
+        keras.saving.load_model(tmp_path / "model.keras"),
+        load_classifier(tmp_path / "model.keras"),
+        SiTImageClassifier.from_preset(tmp_path / "preset"),
+    ):
+        np.testing.assert_array_equal(again(images), expected)
+        assert again.backbone.preprocessing == changed
+        assert again.get_config() == model.get_config()
+    assert "value_range" not in SiTImageClassifier(build_backbone(), 3).get_config()
+
+
+def test_a_value_range_of_ones_own(classifier, random):
+    other = SiTImageClassifier(classifier.backbone, 3, value_range=(0, 1))
+    other.head.set_weights(classifier.head.get_weights())
+    images = random.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    np.testing.assert_allclose(other(images / np.float32(255)), classifier(images), atol=1e-5)
+    with pytest.raises(ValueError, match="value_range must be"):
+        SiTImageClassifier(classifier.backbone, 3, value_range=(1, 0))
 
 
 def test_images_of_other_channels_are_refused(classifier):

@@ -1,6 +1,8 @@
 """The layers of the network: Keras' own battery, and what they compute."""
 
+import importlib
 import inspect
+import pathlib
 
 import keras
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from keras import ops
 from keras.src.testing import TestCase
 
+from sit_keras import models
+from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import ClassifierHead
 from sit_keras.models.heads import (
     ProjectionHead,
@@ -168,6 +172,44 @@ def test_the_heads_compute_in_float32_whatever_the_policy():
         head.build((3, 4))
         for layer in (head, *head.hidden, *head.norms, head.last):
             assert layer.compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("hidden_dim", [None, 5])
+def test_the_head_of_a_classifier_computes_in_float32_whatever_the_policy(
+    hidden_dim, policy, random
+):
+    tokens = {name: random.normal(size=(4, 6)).astype("float32") for name in ClassifierHead.tokens}
+    shapes = {name: (4, 6) for name in tokens}
+    plain = ClassifierHead(3, hidden_dim)
+    plain.build(shapes)
+    with precision(policy):
+        head = ClassifierHead(3, hidden_dim)
+        head.build(shapes)
+        head.set_weights(plain.get_weights())
+        logits = head(tokens)
+    assert logits.dtype == "float32"
+    np.testing.assert_array_equal(logits, plain(tokens))
+
+
+def test_a_feature_extractor_that_ends_in_the_last_norm_is_loaded_again(random, tmp_path):
+    backbone = SiTBackbone((8, 8, 3), 4, 8, 1, 2, 12)
+    model = keras.Model(backbone.input, backbone.get_layer("norm").output)
+    model.save(tmp_path / "features.keras")
+    loaded = keras.saving.load_model(tmp_path / "features.keras")
+    images = random.normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
+def test_every_layer_and_model_of_the_package_is_registered():
+    """Else a file that holds one cannot be loaded."""
+    for module in pathlib.Path(models.__file__).parent.glob("*.py"):
+        found = vars(importlib.import_module(f"sit_keras.models.{module.stem}")).values()
+        for each in found:
+            if isinstance(each, type) and issubclass(each, keras.layers.Layer):
+                if each.__module__.startswith("sit_keras."):
+                    name = keras.saving.get_registered_name(each)
+                    assert name == f"sit_keras>{each.__name__}", each
 
 
 def test_patches_come_back_together(random):

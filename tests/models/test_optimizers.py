@@ -68,6 +68,27 @@ def test_the_steps_are_those_of_keras_adamw(dtype):
         assert np.abs(a.numpy() - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "in a loss scale"])
+def test_what_the_user_excludes_from_weight_decay_does_not_decay_either(wrapped):
+    names = ("kernel", "bias", "embeddings", "table")
+    variables = [keras.Variable(np.ones((2, 2)), name=name) for name in names]
+    variables[1] = keras.Variable(np.ones(2), name="bias")
+    for excluded, expected in [
+        ({"var_list": variables[2:3]}, {"kernel", "table"}),
+        ({"var_names": ["emb", "tab"]}, {"kernel"}),
+        ({"var_list": variables[:1], "var_names": ["tab"]}, {"embeddings"}),
+        ({}, {"kernel", "embeddings", "table"}),
+    ]:
+        optimizer = SiTAdamW(0.1, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(**excluded)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer
+        for variable in variables:
+            variable.assign(keras.ops.ones_like(variable))
+        optimizer.apply([keras.ops.zeros_like(variable) for variable in variables], variables)
+        shrunk = {each.name for each in variables if float(keras.ops.max(each)) < 1}
+        assert shrunk == expected, excluded
+
+
 def test_a_variant_that_is_not_computed_is_refused():
     variable = keras.Variable([1.0], name="bias")
     with pytest.raises(ValueError, match="SiTAdamW does not know amsgrad"):

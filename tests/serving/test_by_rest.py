@@ -9,7 +9,15 @@ import time
 
 import pytest
 from conftest import free_ports
-from rest_stand_in import RestServer, failure, make_certificate, save_images, sending, serving
+from rest_stand_in import (
+    RestServer,
+    answer,
+    failure,
+    make_certificate,
+    save_images,
+    sending,
+    serving,
+)
 
 from sit_keras.serving import replies
 from sit_keras.serving.client import SomeFailed, ask_server, predict_rest
@@ -94,6 +102,26 @@ def test_classes_of_another_shape_end_in_a_sentence(names, shares):
     reply = outputs_reply(top_classes=names, top_probabilities=shares)
     with sending(reply) as address, pytest.raises(OSError, match="expected a"):
         predict_rest(address, "sit", "classify_bytes", [b"\x89PNG"])
+
+
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("extra", [[["a"]], [[None]], [[1.0, 2.0]], ["x"]], ids=str)
+def test_what_belongs_to_another_question_is_left_out(classes, extra, server, tmp_path, capsys):
+    names = ["embedding"] if classes else ["top_classes", "top_probabilities"]
+
+    def reply(number, asked):
+        status, head, body = answer(asked)
+        outputs = json.loads(body)["outputs"]
+        more = {names[number % len(names)]: extra, "rotation_token": [[1.0, 2.0]]}
+        return status, head, json.dumps({"outputs": {**outputs, **more}}).encode()
+
+    server.reply = reply
+    images = save_images(tmp_path / "images", 1)
+    for _ in range(2):
+        outputs = ask_server(images, server.address, classes=classes)
+        kept = {"top_classes", "top_probabilities"} if classes else {"embedding"}
+        assert set(outputs) == {"paths", "ok", "error", "rotation_token", *kept}
+        assert ("owl 75.0%" in capsys.readouterr().out) == classes
 
 
 STATUSES = {

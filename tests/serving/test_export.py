@@ -29,8 +29,9 @@ from sit_keras.config.presets import run_config
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.models.classifier import SiTImageClassifier
 from sit_keras.runs.folder import write_settings
+from sit_keras.serving import export as export_module
 from sit_keras.serving import verify
-from sit_keras.serving.contract import examples
+from sit_keras.serving.contract import examples, keras_outputs
 from sit_keras.serving.export import export, verify_export
 from sit_keras.serving.servable import Servable
 from sit_keras.serving.versions import export_folder, has_version_of, refuse_output
@@ -192,6 +193,48 @@ def test_a_preset_folder_is_exported(kind, run_folder, tmp_path, unit_pictures, 
     assert (set(functions) == ENCODER_ONLY) == (kind == "encoder")
     for name in names:
         assert_close(functions[name](tf.constant(unit_pictures)), expected_outputs[name])
+
+
+def test_a_place_in_the_home_folder_is_the_same_place(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(run_folder.parent))
+    shutil.copy(run_folder / "classifier.keras", tmp_path / "other.keras")
+    parts = loaded_parts("~/run", monkeypatch, tmp_path)
+    assert parts.head is not None and parts.pretext is not None
+    assert parts.source["preset"] == "digits"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parts = loaded_parts(run_folder / "encoder.keras", monkeypatch, "~", classifier="~/other.keras")
+    assert parts.head is not None
+    assert not pathlib.Path("~").exists()
+
+
+def loaded_parts(run, monkeypatch, home, **settings):
+    """What an export to a folder `out` is made of; nothing is written."""
+
+    def stop(encoder, pretext, tasks, head, names, half):
+        raise KeyError(names)
+
+    found = []
+    load = export_module._load
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "_load", lambda *each: found.append(load(*each)) or found[0])
+        patch.setattr(export_module, "Servable", stop)
+        with pytest.raises(KeyError):
+            export(run, f"{home}/out", **settings)
+    return found[0]
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_classifier_of_mixed_precision_has_the_reference_of_the_export(
+    dtype, run_folder, unit_pictures, expected_outputs, tmp_path
+):
+    plain = keras.saving.load_model(run_folder / "classifier.keras")
+    backbone = plain.backbone.clone(dtype=dtype)
+    mixed = SiTImageClassifier(backbone, len(NAMES), class_names=NAMES)
+    mixed.set_weights(plain.get_weights())
+    mixed.save(tmp_path / "mixed.keras")
+    parts = export_module._load(run_folder, tmp_path / "mixed.keras")
+    outputs = keras_outputs(parts, unit_pictures)["classify"]
+    assert_close(outputs, {name: expected_outputs["classify"][name] for name in outputs}, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import tensorflow as tf
 from sit_keras.augment.pretext import TwoViews
 from sit_keras.config.settings import CorruptionConfig, ViewConfig
 from sit_keras.models.backbone import SiTBackbone
+from sit_keras.models.layers import layer_norm
 from sit_keras.training.pretrainer import SiTPretrainer
 
 slices = tf.data.Dataset.from_tensor_slices
@@ -267,6 +268,36 @@ def test_a_saved_model_has_the_weights_the_settings_and_the_optimizer(images, tm
         each.fit(images, batch_size=8, shuffle=False, verbose=0)
     for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [{}, {"jit_compile": False}, {"jit_compile": True}], ids=str)
+def test_a_loaded_and_a_cloned_model_are_compiled_as_it_was_asked(asked, tmp_path):
+    model = compiled(compile_settings=asked)
+    model.save(tmp_path / "model.keras")
+    norm = model.backbone.get_layer("norm").function_in_training
+    assert (norm is layer_norm) == (asked == {"jit_compile": False})
+    for again in (
+        keras.saving.load_model(tmp_path / "model.keras"),
+        keras.models.clone_model(model),
+    ):
+        assert again.backbone.get_layer("norm").function_in_training is norm
+        assert again.jit_compile == model.jit_compile
+        assert again.get_compile_config() == model.get_compile_config()
+
+
+def test_a_model_that_was_not_compiled_is_loaded_uncompiled(tmp_path):
+    new_model().save(tmp_path / "model.keras")
+    assert not keras.saving.load_model(tmp_path / "model.keras").compiled
+
+
+def test_another_model_with_the_backbone_does_not_change_the_range_of_a_loaded_one(tmp_path):
+    model = new_model()
+    SiTPretrainer(model.backbone, value_range=(0, 1), projection_dim=8, corruption=CORRUPTION)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        assert each.two_views.preprocessing.value_range == (0, 255)
+        assert each.preprocessing.config.value_range == (0, 255)
 
 
 def test_compile_without_arguments_trains_with_adamw(images):
