@@ -71,7 +71,8 @@ def nt_xent(anchors, candidates, self_index, positive_index, temperature: float)
         losses, hits, *gradients = compare(anchors, candidates, *indices)
 
         def backward(*upstream):
-            factor = tree.flatten(upstream)[0] / ops.cast(count, "float32")  # of the loss
+            # Of the loss, which no anchor has where a last batch leaves a replica without any.
+            factor = tree.flatten(upstream)[0] / ops.cast(ops.maximum(count, 1), "float32")
             return tuple(factor * gradient for gradient in gradients)
 
         return (ops.mean(losses), ops.mean(hits)), backward
