@@ -198,8 +198,8 @@ def test_an_execution_of_several_steps_counts_them(clock, capsys):
                 report._text() == "epoch 1/2 | step 8 of 10 | 16.0 images/s | loss 5.000 | ETA 0:06"
             )
     report.on_epoch_end(0, logs_of())
-    # Six steps of four seconds after the first four, and ten steps to go.
-    assert capsys.readouterr().out.endswith("12.0 images/s | ETA 0:06\n")
+    # Six steps in four seconds after the first four steps, and ten to go.
+    assert capsys.readouterr().out.endswith("12.0 images/s | ETA 0:07\n")
 
 
 def test_a_dataset_of_unknown_length_is_reported(capsys):
