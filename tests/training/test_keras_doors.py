@@ -5,7 +5,6 @@ about that: `again` gives the same one, as it was built.
 """
 
 import dataclasses
-import itertools
 
 import keras
 import numpy as np
@@ -334,20 +333,13 @@ def test_early_stopping_ends_the_training(images, again):
     assert len(history.epoch) == 2
 
 
-@pytest.mark.parametrize(("epochs", "again_and_again"), [(1, False), (3, True)])
-def test_validation_by_a_generator_takes_all_of_its_batches(images, epochs, again_and_again):
+def test_validation_by_a_generator_takes_all_of_its_batches(images):
     model = compiled(keras.optimizers.SGD(0.0), EAGER)
-    batches = [images[i : i + 4] for i in range(0, 16, 4)]
-    history = model.fit(
-        images[:8],
-        batch_size=8,
-        epochs=epochs,
-        verbose=0,
-        validation_data=itertools.cycle(batches) if again_and_again else iter(batches),
-        validation_steps=4,
-    ).history
+    batches = (images[i : i + 4] for i in range(0, 16, 4))
+    settings = dict(validation_data=batches, validation_steps=4, verbose=0)
+    history = model.fit(images[:8], batch_size=8, **settings).history
     expected = model.evaluate(images, batch_size=4, verbose=0, return_dict=True)
-    assert history["val_loss"] == pytest.approx([expected["loss"]] * epochs, rel=1e-5)
+    assert history["val_loss"] == pytest.approx([expected["loss"]], rel=1e-5)
 
 
 def test_every_method_takes_crops_and_images_in_turn(images):
