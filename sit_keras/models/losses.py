@@ -103,6 +103,8 @@ def _compare_in_blocks(anchors, candidates, self_index, positive_index):
     count, width = ops.shape(anchors)
     num_blocks = count // ANCHORS_AT_ONCE + 1
     size = -(-count // num_blocks)  # rounded up
+    if not isinstance(count, int):  # a replica may have no anchors, but a block needs a row
+        size = ops.maximum(size, 1)
 
     def split(x):
         filled = ops.pad(x, [[0, num_blocks * size - count], *[[0, 0]] * (len(x.shape) - 1)])
