@@ -3,6 +3,7 @@
 Shapes: B batch, S side, H W C image.
 """
 
+import dataclasses
 import typing
 
 import tensorflow as tf
@@ -15,7 +16,10 @@ if typing.TYPE_CHECKING:
 
 
 def pair_crops(
-    dataset: tf.data.Dataset, model: "SiTPretrainer", batch_size: int
+    dataset: tf.data.Dataset,
+    model: "SiTPretrainer",
+    batch_size: int,
+    validation: bool = False,
 ) -> tf.data.Dataset:
     """Cuts two random crops out of each image, for `SiTPretrainer.fit`.
 
@@ -26,6 +30,8 @@ def pair_crops(
             model. Images that are too few for a last batch are left out.
         model: SiTPretrainer.
         batch_size: int.
+        validation: bool. Cut the crops of validation, for `validation_data` and `evaluate`: the
+            same each time, drawn with the next seed, so that training never sees them.
 
     Returns:
         A dataset of pairs of crops (B, 2, S, S, C) uint8.
@@ -40,6 +46,8 @@ def pair_crops(
         ```
     """
     two_views, channels = model.two_views, model.backbone.image_shape[-1]
+    if validation:
+        two_views = dataclasses.replace(two_views, seed=two_views.seed + 1)
     spec = getattr(dataset, "element_spec", None)
     if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (3, None):
         received = f"elements {spec}" if spec is not None else type(dataset).__name__
@@ -55,8 +63,11 @@ def pair_crops(
         )
 
     def one_epoch(_):
-        begin = tf.numpy_function(lambda: model.step.numpy(), [], tf.int64)
-        begin = tf.ensure_shape(begin, ())
+        if validation:
+            begin = tf.constant(0, tf.int64)
+        else:
+            begin = tf.numpy_function(lambda: model.step.numpy(), [], tf.int64)
+            begin = tf.ensure_shape(begin, ())
 
         def crop(number, image):
             if image.shape[-1] == 1:

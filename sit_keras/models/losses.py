@@ -71,7 +71,8 @@ def nt_xent(anchors, candidates, self_index, positive_index, temperature: float)
         losses, hits, *gradients = compare(anchors, candidates, *indices)
 
         def backward(*upstream):
-            factor = tree.flatten(upstream)[0] / ops.cast(count, "float32")  # of the loss
+            # Of the loss, which no anchor has where a last batch leaves a replica without any.
+            factor = tree.flatten(upstream)[0] / ops.cast(ops.maximum(count, 1), "float32")
             return tuple(factor * gradient for gradient in gradients)
 
         return (ops.mean(losses), ops.mean(hits)), backward
@@ -102,6 +103,8 @@ def _compare_in_blocks(anchors, candidates, self_index, positive_index):
     count, width = ops.shape(anchors)
     num_blocks = count // ANCHORS_AT_ONCE + 1
     size = -(-count // num_blocks)  # rounded up
+    if not isinstance(count, int):  # a replica may have no anchors, but a block needs a row
+        size = ops.maximum(size, 1)
 
     def split(x):
         filled = ops.pad(x, [[0, num_blocks * size - count], *[[0, 0]] * (len(x.shape) - 1)])

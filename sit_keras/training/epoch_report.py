@@ -21,8 +21,9 @@ class EpochReport(keras.callbacks.Callback):
     """Prints one line of what an epoch brought, of at most 100 columns.
 
     Within `live` it also shows how an epoch goes on. The speed and the time left are without the
-    first step, which compiles. A loss is read from the device only when it is shown, so the steps
-    do not wait for it.
+    first step, which compiles (without the first `steps_per_execution` steps, if there are
+    several). A loss is read from the device only when it is shown, so the steps do not wait for it.
+    Where Keras does not know how many steps an epoch has, the first epoch tells it.
 
     Args:
         epochs: int. Of the whole run.
@@ -45,6 +46,7 @@ class EpochReport(keras.callbacks.Callback):
         self._epochs, self._batch_size, self._wait = epochs, batch_size, wait
         self._steps_per_epoch, self._verbose = steps_per_epoch, verbose
         self._pace = _Pace()
+        self._steps = None
         self._is_new = True
         self._is_live, self._line = False, None
 
@@ -63,20 +65,24 @@ class EpochReport(keras.callbacks.Callback):
             self._explain()
             self._is_new = False
         self._epoch, self._step, self._logs = epoch, 0, {}
-        self._steps, self._began = self.params["steps"], time.monotonic()
+        # Unknown in the first epoch of a dataset without a length; then those of the one before.
+        self._steps, self._began = self.params["steps"] or self._steps, time.monotonic()
         self._pace.begin_epoch(self._waited())
         if self._is_live:
             self._line = LiveLine(self._text)
             self._line.__enter__()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step, self._logs = batch + 1, logs
-        self._pace.add_step(self._waited())
+        known = self.params["steps"]  # the last execution of several steps may have fewer
+        step = min(batch + 1, known) if known else batch + 1
+        self._pace.add_steps(step - self._step, self._waited())
+        self._step, self._logs = step, logs
         if self._step == self._steps:
             self._close()  # what is measured after the steps shows its own progress
 
     def on_epoch_end(self, epoch, logs=None):
         self._close()
+        self._steps = self.params["steps"] or self._step
         measured, ends = self._measured(logs), self._speed()
         left = self._pace.seconds_left(0, self._epochs - epoch - 1, self._whole_epoch())
         ends += [f"ETA {duration(left)}"] if left is not None else []
@@ -109,12 +115,15 @@ class EpochReport(keras.callbacks.Callback):
         if not step:
             passed = duration(time.monotonic() - self._began)
             return f"{self._name(self._epoch)} | the first step is on its way, {passed} so far"
-        cells = [self._name(self._epoch), f"step {step:,} of {self._steps:,}", *self._speed()]
+        of = f" of {self._steps:,}" if self._steps else ""
+        cells = [self._name(self._epoch), f"step {step:,}{of}", *self._speed()]
         if self._wait is not None and self._pace.seconds:
             cells.append(f"waits for data {self._pace.wait_share:.0%}")
         cells.append(f"loss {_number(float(logs['loss']))}")
-        rest = self._steps - step, self._epochs - self._epoch - 1
-        left = self._pace.seconds_left(*rest, self._whole_epoch())
+        left = None
+        if self._steps:
+            rest = max(self._steps - step, 0), self._epochs - self._epoch - 1
+            left = self._pace.seconds_left(*rest, self._whole_epoch())
         return " | ".join([*cells, *([f"ETA {duration(left)}"] if left is not None else [])])
 
     def _measured(self, logs):
@@ -146,7 +155,7 @@ class _Pace:
     """How long steps take, and what lies between two epochs.
 
     It is that of the epoch at hand and of the one before, so that it follows a machine that becomes
-    slower. The first step of all and the first end of an epoch are left out: they compile.
+    slower. The first execution of all and the first end of an epoch are left out: they compile.
     """
 
     def __init__(self):
@@ -164,12 +173,12 @@ class _Pace:
         self._begin, self._waited = now, waited
         self._now = (0, 0.0, 0.0)
 
-    def add_step(self, waited: float) -> None:
+    def add_steps(self, count: int, waited: float) -> None:
         self._last = time.monotonic()
         if self._is_first:
             self._begin, self._waited, self._is_first = self._last, waited, False
             return
-        self._now = (self._now[0] + 1, self._last - self._begin, waited - self._waited)
+        self._now = (self._now[0] + count, self._last - self._begin, waited - self._waited)
 
     def _total(self, index):
         return self._now[index] + self._earlier[index]

@@ -7,14 +7,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sit_keras.config.checks import check_batch
+
 # Rows of an array that are looked at.
 _ROWS = 64
+# What Keras makes batches of, where it is not told.
+_BATCH_SIZE = 32
 
 
 class TrainsOnImages(keras.Model):
     """The methods of Keras that take images, with a look at the first batch before they begin."""
 
-    _rank = None  # of what `fit` was given last
+    _train_rank = _test_rank = None  # of what the steps were traced with
 
     def fit(self, x=None, y=None, *, validation_data=None, **kwargs):
         """Trains on images; the arguments are those of `keras.Model.fit`.
@@ -32,36 +36,47 @@ class TrainsOnImages(keras.Model):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: if the first batch does not fit, or there is none.
+            ValueError: if the first batch does not fit, or there is none; for several arrays of
+                images, and for weights of samples or classes.
         """
-        x = check(self, x)
-        self._forget_other_ranks(x)
+        refuse_weights(kwargs)
+        batch_size = kwargs.get("batch_size")
+        x = self._checked(x, "train", batch_size)
         if validation_data is not None:
-            validation_data = check(self, validation_data)
+            validation_size = kwargs.get("validation_batch_size") or batch_size
+            validation_data = self._checked(validation_data, "test", validation_size)
         if isinstance(x, np.ndarray) and not kwargs.get("validation_split"):  # which Keras slices
             x = _on_the_cpu(x)
         return super().fit(x, validation_data=validation_data, **kwargs)
 
-    def _forget_other_ranks(self, data):
-        """Lets Keras trace the step anew for crops after images, whose ranks differ."""
-        spec = getattr(data, "element_spec", data)
-        spec = spec[0] if isinstance(spec, tuple) else spec
-        rank = None if isinstance(spec, dict) else len(getattr(spec, "shape", ()) or ())
-        if self._rank not in (None, rank):
-            self.train_function = self.test_function = None
-        self._rank = rank
+    def _checked(self, data, step, batch_size=None):
+        """Returns images that were looked at.
+
+        Keras traces the `step` anew for crops after images, whose ranks differ.
+        """
+        data, rank = check(self, data, batch_size)
+        if getattr(self, f"_{step}_rank") not in (None, rank):
+            setattr(self, f"{step}_function", None)
+        setattr(self, f"_{step}_rank", rank)
+        return data
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Returns the losses on images; the arguments are those of `keras.Model.evaluate`."""
-        return super().evaluate(check(self, x), **kwargs)
+        refuse_weights(kwargs)
+        # `fit` has looked at its validation data; to do so again would take a generator's batch.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            x = self._checked(x, "test", kwargs.get("batch_size"))
+        return super().evaluate(x, **kwargs)
 
     def train_on_batch(self, x, y=None, **kwargs):
         """Takes one step on a batch of images, as of `keras.Model.train_on_batch`."""
-        return super().train_on_batch(check(self, x), **kwargs)
+        refuse_weights(kwargs)
+        return super().train_on_batch(self._checked(x, "train"), **kwargs)
 
     def test_on_batch(self, x, y=None, **kwargs):
         """Returns the losses on a batch of images, as of `keras.Model.test_on_batch`."""
-        return super().test_on_batch(check(self, x), **kwargs)
+        refuse_weights(kwargs)
+        return super().test_on_batch(self._checked(x, "test"), **kwargs)
 
 
 def refuse_oblong(backbone: keras.Model) -> None:
@@ -85,35 +100,56 @@ def refuse_losses(settings: dict[str, typing.Any]) -> None:
         )
 
 
-def check(model: keras.Model, data: typing.Any) -> typing.Any:
+def refuse_weights(settings: dict[str, typing.Any]) -> None:
+    """Raises ValueError if a method was given weights of samples or classes."""
+    for name in ("sample_weight", "class_weight"):
+        if settings.get(name) is not None:
+            raise ValueError(
+                f"SiTPretrainer learns from images without labels, and all of them count alike, so "
+                f"{name} would do nothing: leave it out, and pass images that should count more "
+                "several times."
+            )
+
+
+def check(
+    model: keras.Model, data: typing.Any, batch_size: int | None = None
+) -> tuple[typing.Any, int | None]:
     """Refuses what a `SiTPretrainer` could not learn from.
 
     Args:
         model: SiTPretrainer.
         data: images as for `SiTPretrainer.fit`.
+        batch_size: int or None. Of the batches that Keras makes of an array.
 
     Returns:
-        The same images, without labels where they came as a tuple of arrays.
+        The same images, without labels where they came as a tuple of arrays; and the rank of a
+        batch, or None for views that were made before.
 
     Raises:
-        ValueError: if there is no batch, or it has another rank, number of channels or range.
+        ValueError: if there is no batch, or it has another rank, number of channels or range; if
+            it has one image and the contrastive task has nothing to compare it with; and for
+            several arrays of images.
     """
     if isinstance(data, (tuple, list)) and data:
+        _refuse_several(data)
         data = data[0]
     if isinstance(data, tf.data.Dataset):
-        _check_dataset(model, data)
-    elif isinstance(data, keras.utils.PyDataset):
-        _check_images(model, _images(data[0]) if data.num_batches != 0 else _no_batch())
-    elif hasattr(data, "shape"):
+        return data, _check_dataset(model, data)
+    if isinstance(data, keras.utils.PyDataset):
+        first = _images(data[0]) if data.num_batches != 0 else _no_batch()
+        return data, _check_first(model, first)
+    if hasattr(data, "shape"):
         _check_images(model, data[:_ROWS] if data.shape[0] else _no_batch())
-    elif isinstance(data, typing.Iterator):
+        _check_count(model, min(data.shape[0], batch_size or _BATCH_SIZE))
+        return data, len(data.shape)
+    if isinstance(data, typing.Iterator):
         first = next(data, None)
-        _check_images(model, _images(first) if first is not None else _no_batch())
+        rank = _check_first(model, _images(first) if first is not None else _no_batch())
         # Keras takes generators of tuples.
-        return (_as_tuple(batch) for batch in itertools.chain([first], data))
-    elif data is None:
+        return (_as_tuple(batch) for batch in itertools.chain([first], data)), rank
+    if data is None:
         raise ValueError("No images were given: pass an array (N, H, W, C) or a tf.data.Dataset.")
-    return data
+    return data, None
 
 
 def _on_the_cpu(images):
@@ -125,9 +161,10 @@ def _on_the_cpu(images):
 
 
 def _check_dataset(model, dataset):
+    """Returns the rank of the batches, or None for views."""
     spec = _images(dataset.element_spec)
     if _are_views(spec):
-        return
+        return None
     if not isinstance(spec, tf.TensorSpec):
         raise ValueError(
             f"Expected a dataset of batches of images (B, H, W, C), received elements {spec}: map "
@@ -135,11 +172,13 @@ def _check_dataset(model, dataset):
         )
     low, high = model.two_views.preprocessing.value_range
     fits = spec.dtype == tf.uint8 and (low, high) == (0.0, 255.0) and spec.shape.rank is not None
+    fits = fits and (spec.shape[0] is not None or "contrastive" not in model.tasks)
     if fits and int(dataset.cardinality()) not in (0, tf.data.UNKNOWN_CARDINALITY):
         _check_shape(model, spec)  # nothing else could be wrong, so no batch is made for it
-        return
+        _check_count(model, spec.shape[0])
+        return spec.shape.rank
     first = next(iter(dataset.take(1)), None)
-    _check_images(model, _images(first) if first is not None else _no_batch())
+    return _check_first(model, _images(first) if first is not None else _no_batch())
 
 
 def _images(element):
@@ -149,6 +188,31 @@ def _images(element):
 
 def _as_tuple(batch):
     return batch if isinstance(batch, tuple) else (batch,)
+
+
+def _refuse_several(data):
+    if len(data) > 1 and len(getattr(data[1], "shape", ())) in (4, 5):
+        raise ValueError(
+            f"Received a {type(data).__name__} of {len(data)} arrays, of which the second one is "
+            f"images, too, of the shape {tuple(data[1].shape)}. Pass all images as one array, such "
+            "as np.concatenate([cats, dogs]); views and targets are made of it."
+        )
+
+
+def _check_count(model, count):
+    """Raises ValueError if an image of the first batch has none to be compared with."""
+    if count is not None:
+        shares = (
+            1 if model.negatives == "global" else model.distribute_strategy.num_replicas_in_sync
+        )
+        check_batch(count // shares, model.tasks)
+
+
+def _check_first(model, images):
+    """Looks at a first batch, and returns its rank."""
+    _check_images(model, images)
+    _check_count(model, images.shape[0])
+    return len(images.shape)
 
 
 def _are_views(element):

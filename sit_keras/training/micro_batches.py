@@ -40,10 +40,12 @@ def checked_batch(model: "SiTPretrainer", views: dict) -> int | None:
     """Returns how many images of a step this replica has, or None where that is unknown.
 
     Raises:
-        ValueError: if the contrastive task has nothing to compare them with.
+        ValueError: if they are the first ones, and the contrastive task has nothing to compare
+            them with; a last batch may be that small.
     """
     batch = views["corrupted"].shape[0]
-    if batch is not None:
+    # A graph with a size has it for every batch.
+    if batch is not None and not (tf.executing_eagerly() and model.trackers["loss"].count > 0):
         compared = replicas.num_replicas() if model.negatives == "global" else 1
         check_batch(batch * compared, model.tasks)
     return batch
@@ -103,7 +105,7 @@ def gradients_in_parts(model: "SiTPretrainer", views: dict) -> tuple:
     with tf.GradientTape() as tape:
         tape.watch((losses, embeddings))
         means = _whole(model, losses, accuracies, embeddings)
-        total, scaled = model.replica_loss(means[0])
+        total, scaled = model.replica_loss(means[0], replicas.share(views["corrupted"]))
     weighting = [variable.value for variable in model.weighting.trainable_variables]
     loss_gradients, embedding_gradients, weighting_gradients = tape.gradient(
         scaled, (losses, embeddings, weighting), unconnected_gradients="zero"

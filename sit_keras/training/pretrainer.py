@@ -31,7 +31,7 @@ from sit_keras.training.micro_batches import (
     losses_in_parts,
 )
 from sit_keras.training.objective import PretextObjective
-from sit_keras.training.update import track, update
+from sit_keras.training.update import average, average_finite, update
 from sit_keras.training.view_maker import ViewMaker
 
 
@@ -231,19 +231,20 @@ class SiTPretrainer(RemembersCompile, TrainsOnImages):
         """
         return self._view_maker(data, step, validation)
 
-    def replica_loss(self, losses: dict) -> tuple[tf.Tensor, tf.Tensor]:
+    def replica_loss(self, losses: dict, share: replicas.Share) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the weighted sum of the losses, and what of it a replica differentiates."""
-        total = self.weighting(losses)
+        total = self.weighting({task: share.known(loss) for task, loss in losses.items()})
         # Gradients are summed over replicas, the means of whose losses want averaging.
-        return total, self.optimizer.scale_loss(total / replicas.num_replicas())
+        return total, self.optimizer.scale_loss(share.divide(total))
 
     def train_step(self, data):
         views = self.make_views(data, self.step.value * 1)  # a copy of the count
         check_parts(checked_batch(self, views), self.micro_batches, self.turned_every)
+        share = replicas.share(views["corrupted"])
         if self.micro_batches == 1:
             with tf.GradientTape() as tape:
                 losses, accuracies = self.objective.losses(views, training=True)
-                total, scaled = self.replica_loss(losses)
+                total, scaled = self.replica_loss(losses, share)
             weights = [variable.value for variable in self.trainable_variables]
             gradients = tape.gradient(scaled, weights)
         else:
@@ -253,7 +254,7 @@ class SiTPretrainer(RemembersCompile, TrainsOnImages):
         with tf.control_dependencies([updated]):
             self.step.assign_add(1)
         total = tf.where(updated, total, float("nan"))
-        return track(self.trackers, {"loss": total, **losses, **accuracies})
+        return average_finite(self, share, {"loss": total, **losses, **accuracies})
 
     def test_step(self, data):
         views = self.make_views(data, self._validation_step.value * 1, validation=True)
@@ -262,9 +263,8 @@ class SiTPretrainer(RemembersCompile, TrainsOnImages):
         divided = divides(checked_batch(self, views), self.micro_batches * (self.turned_every or 1))
         parts = self.micro_batches if divided else 1
         losses, accuracies = losses_in_parts(self, views, parts)
-        for name, value in {"loss": self.weighting(losses), **losses, **accuracies}.items():
-            self.trackers[name].update_state(value)
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
+        means = {"loss": self.weighting(losses), **losses, **accuracies}
+        return average(self, replicas.share(views["corrupted"]), means)
 
     def get_config(self) -> dict[str, typing.Any]:
         return {

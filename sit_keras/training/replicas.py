@@ -11,20 +11,55 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+class Share(typing.NamedTuple):
+    """This replica's share of a global batch: its rows, the rows of all, and where its own start.
+
+    The rows of a last batch may be shared unequally, and a replica may have none of them.
+    """
+
+    rows: tf.Tensor
+    of: tf.Tensor
+    first: tf.Tensor
+
+    def divide(self, mean: tf.Tensor) -> tf.Tensor:
+        """Returns what the mean over this replica's rows adds to the mean over those of all."""
+        if self.of is self.rows:
+            return mean
+        return mean / (tf.cast(self.of, mean.dtype) / tf.cast(self.rows, mean.dtype))
+
+    def known(self, mean: tf.Tensor) -> tf.Tensor:
+        """Returns the mean over this replica's rows, or 0 if it has none."""
+        return mean if self.of is self.rows else tf.where(tf.cast(self.rows, bool), mean, 0.0)
+
+
+def share(x: tf.Tensor) -> Share:
+    """Returns the share of the batch that the rows of a tensor (b, ...) are."""
+    rows = tf.shape(x)[0]
+    if num_replicas() == 1:
+        return Share(rows, rows, 0 * rows)
+    if x.shape[0] and not tf.executing_eagerly():  # all replicas run this graph
+        return Share(rows, rows * num_replicas(), replica_id() * rows)
+    context = tf.distribute.get_replica_context()
+    # As floats, which all devices exchange; whole numbers are exact below 2^24.
+    sizes = context.all_gather(tf.cast(rows, tf.float32)[None], axis=0)
+    sizes = tf.cast(sizes, tf.int32)
+    return Share(rows, tf.reduce_sum(sizes), tf.cumsum(sizes, exclusive=True)[replica_id()])
+
+
 def gather(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Concatenates a tensor of all replicas; gradients flow back to the replica they came from.
 
     Args:
-        x: (b, ...), with the same b on each replica.
+        x: (b, ...), where b may differ between replicas.
 
     Returns:
-        The tensor of all replicas (b * R, ...), and the scalar int32 at which this replica's rows
-        start in it.
+        The tensor of all replicas, one after the other, and the scalar int32 at which this
+        replica's rows start in it.
     """
     if num_replicas() == 1:
         return x, tf.constant(0)
     context = tf.distribute.get_replica_context()
-    return context.all_gather(x, axis=0), replica_id() * tf.shape(x)[0]
+    return context.all_gather(x, axis=0), share(x).first
 
 
 def reduce_sum(gradients: list[tf.Tensor]) -> list[tf.Tensor]:

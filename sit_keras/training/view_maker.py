@@ -14,9 +14,8 @@ from sit_keras.training import replicas
 class ViewMaker:
     """Makes the views of this replica's images, each at its position in the global batch.
 
-    Every replica must have as many images as the others. The views of validation are drawn with
-    the next seed, so training never sees them; the same function makes both, and is traced and
-    compiled once.
+    The views of validation are drawn with the next seed, so training never sees them; the same
+    function makes both, and is traced and compiled once.
 
     Args:
         two_views: TwoViews.
@@ -49,5 +48,5 @@ class ViewMaker:
             return images
         if len(images.shape) != 5:
             images = match_channels(images, self._num_channels)
-        first = replicas.replica_id() * tf.shape(images)[0]
+        first = replicas.share(images).first
         return self._make(images, step, first, seed_words(self._seed + validation))

@@ -1,5 +1,7 @@
 """Images of mixed sizes, cropped for `SiTPretrainer.fit`."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -74,6 +76,21 @@ def test_a_model_is_fitted_on_images_of_one_size_and_on_crops_in_turn(random):
         if data is crops:
             assert np.isfinite(model.evaluate(images, verbose=0, return_dict=True)["loss"])
     assert int(model.step) == 6
+
+
+def test_crops_of_validation_are_the_same_each_time_and_never_those_of_training(random):
+    model, (images, dataset) = new_model(), photos(random)
+    model.optimizer.learning_rate = 0.0
+    training = pair_crops(dataset, model, batch_size=4)
+    validation = pair_crops(dataset, model, batch_size=4, validation=True)
+    seen = np.array(list(validation))
+    assert (seen != np.array(list(training))).mean() > 0.5
+    history = model.fit(training, validation_data=validation, epochs=2, verbose=0).history
+    assert history["val_loss"][0] == history["val_loss"][1]
+    np.testing.assert_array_equal(seen, list(validation))
+    drawn_next = dataclasses.replace(model.two_views, seed=model.two_views.seed + 1)
+    drawn = drawn_next.draw_crops(*images[5].shape[:2], 1, 1)  # of the second batch the second
+    np.testing.assert_array_equal(seen[1, 1], cut_crops(images[5], *drawn, 16))
 
 
 def test_greyscale_photos_are_repeated_to_three_channels(random):

@@ -6,7 +6,9 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import sit_keras
 from sit_keras.config import progress
 from sit_keras.config.checks import TASKS
 from sit_keras.training import epoch_report
@@ -166,3 +168,50 @@ def test_a_line_lives_within_epochs_and_ends_with_an_error(monkeypatch, capsys):
     assert progress.LiveLine._shown is None
     report.on_epoch_begin(2)  # without `live` nothing is shown
     assert progress.LiveLine._shown is None and not sys.stderr.isatty()
+
+
+def test_an_epoch_of_unknown_length_tells_the_time_left_to_the_next_one(clock, capsys):
+    report = report_of(None, 3, batch_size=8)
+    report.on_epoch_begin(0)
+    for step in range(5):
+        clock[0] += 0.5
+        report.on_train_batch_end(step, {"loss": 5.0})
+    assert report._text() == "epoch 1/3 | step 5 | 16.0 images/s | loss 5.000"
+    report.on_epoch_end(0, logs_of())
+    assert capsys.readouterr().out.endswith("16.0 images/s | ETA 0:05\n")  # 10 steps
+    report.on_epoch_begin(1)
+    clock[0] += 0.5
+    report.on_train_batch_end(0, {"loss": 5.0})
+    assert report._text().startswith("epoch 2/3 | step 1 of 5 |")
+    assert report._text().endswith("ETA 0:04")  # 9 steps
+
+
+def test_an_execution_of_several_steps_counts_them(clock, capsys):
+    """As Keras calls it: by the last step of each execution, of which the last has fewer."""
+    report = report_of(10, 2, batch_size=8)
+    report.on_epoch_begin(0)
+    for last in (3, 7, 11):
+        clock[0] += 2.0
+        report.on_train_batch_end(last, {"loss": 5.0})
+        if last == 7:
+            assert (
+                report._text() == "epoch 1/2 | step 8 of 10 | 16.0 images/s | loss 5.000 | ETA 0:06"
+            )
+    report.on_epoch_end(0, logs_of())
+    # Six steps in four seconds after the first four steps, and ten to go.
+    assert capsys.readouterr().out.endswith("12.0 images/s | ETA 0:07\n")
+
+
+def test_a_dataset_of_unknown_length_is_reported(capsys):
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([images] * 4), output_signature=tf.TensorSpec((8, 8, 8, 3), tf.uint8)
+    )
+    model = sit_keras.SiTPretrainer(sit_keras.SiTBackbone((8, 8, 3), 4, 12, 1, 2, 12))
+    model.compile("sgd", jit_compile=False, steps_per_execution=2)
+    report = EpochReport(epochs=2)
+    with report.live():
+        model.fit(dataset, epochs=2, verbose=0, callbacks=[report])
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.startswith("epoch 1/2") and "ETA" in first
+    assert second.startswith("epoch 2/2") and second.endswith("ETA 0:00")

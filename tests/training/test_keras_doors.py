@@ -362,3 +362,61 @@ def test_early_stopping_ends_the_training(images, again):
     stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=100.0)
     history = again().fit(images, batch_size=8, epochs=9, callbacks=[stop], verbose=0)
     assert len(history.epoch) == 2
+
+
+def test_validation_by_a_generator_takes_all_of_its_batches(images):
+    model = compiled(keras.optimizers.SGD(0.0), EAGER)
+    batches = (images[i : i + 4] for i in range(0, 16, 4))
+    settings = dict(validation_data=batches, validation_steps=4, verbose=0)
+    history = model.fit(images[:8], batch_size=8, **settings).history
+    expected = model.evaluate(images, batch_size=4, verbose=0, return_dict=True)
+    assert history["val_loss"] == pytest.approx([expected["loss"]], rel=1e-5)
+
+
+def test_every_method_takes_crops_and_images_in_turn(images):
+    """Keras keeps the steps that it has traced, which know the rank of what came first."""
+    model = compiled(keras.optimizers.SGD(0.0))
+    crops = np.random.default_rng(1).integers(0, 256, (8, 2, 16, 16, 3), dtype=np.uint8)
+    doors = {
+        "evaluate": lambda x: model.evaluate(x, batch_size=8, verbose=0),
+        "test_on_batch": model.test_on_batch,
+        "train_on_batch": model.train_on_batch,
+        "generator": lambda x: model.evaluate(iter([x]), verbose=0),
+    }
+    for name, door in doors.items():
+        for data in (crops, images[:8], crops):
+            assert np.isfinite(door(data)).all(), name
+    model.fit(crops, validation_data=images[:8], batch_size=8, verbose=0)
+    model.fit(images[:8], validation_data=crops, batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("door", ["fit", "evaluate", "train_on_batch"])
+def test_several_arrays_of_images_are_refused_and_labels_are_not(images, again, kind, door):
+    model = again()
+    with pytest.raises(ValueError, match=r"2 arrays.*\(8, 20, 24, 3\).*concatenate"):
+        getattr(model, door)(kind([images[:8], images[8:]]))
+    assert int(model.step) == 0
+    model.evaluate(kind([images[:8], np.zeros(8)]), verbose=0)
+    model.evaluate([images[:8]], verbose=0)
+
+
+def test_several_arrays_of_images_are_refused_as_validation(images, again):
+    with pytest.raises(ValueError, match="concatenate"):
+        again().fit(images, validation_data=(images[:8], images[8:]), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("door", "name", "weights"),
+    [
+        ("fit", "sample_weight", np.ones(16)),
+        ("fit", "class_weight", {0: 1.0, 1: 2.0}),
+        ("evaluate", "sample_weight", np.ones(16)),
+        ("train_on_batch", "class_weight", {0: 1.0}),
+        ("train_on_batch", "sample_weight", np.ones(16)),
+        ("test_on_batch", "sample_weight", np.ones(16)),
+    ],
+)
+def test_weights_of_samples_and_classes_are_refused(images, again, door, name, weights):
+    with pytest.raises(ValueError, match=f"{name} would do nothing: leave it out"):
+        getattr(again(), door)(images, **{name: weights})

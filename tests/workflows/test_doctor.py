@@ -54,8 +54,8 @@ def test_a_folder_of_images_is_described_and_has_no_problem(tmp_path):
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("pretrainer.py", "total / replicas.num_replicas()", "total"),
-        ("replicas.py", "context.all_gather(x, axis=0), replica_id() * tf.shape(x)[0]", "x, 0"),
+        ("pretrainer.py", "share.divide(total)", "total"),
+        ("replicas.py", "context.all_gather(x, axis=0), share(x).first", "x, 0"),
     ],
     ids=["1/R", "gather"],
 )  # fmt: skip
