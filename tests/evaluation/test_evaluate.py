@@ -46,7 +46,7 @@ def test_a_run_its_file_and_its_preset_folder_give_the_same_accuracies(tmp_path,
         "alone": tmp_path / "alone.keras",
     }
     results = {
-        name: evaluate(path, "digits", ("linear", "knn"), tmp_path / name, k=(1, 5))
+        name: evaluate(path, "digits", ("linear", "knn"), tmp_path / "results" / name, k=(1, 5))
         for name, path in sources.items()
     }
     expected = results["folder"]
