@@ -7,8 +7,6 @@ RECIPES: dict[str, dict[str, typing.Any]] = {
     "paper": {},
     "modern": {
         "model.stem": "conv",
-        "model.projection_layers": 3,
-        "model.projection_norm": "layer",
         "temperature": 0.2,
         "weighting": "fixed",
         "views.jitter_probability": 0.8,
