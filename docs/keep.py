@@ -15,6 +15,7 @@ from docs import made
 from docs.tables import EVALUATIONS, render
 from sit_keras.runs.files import read_json
 from sit_keras.runs.folder import read_settings
+from sit_keras.workflows import recipe_table
 
 OF_RUN = ("config.json", "log.csv", "results.json", "model_card.md")
 OF_COMPARISON = ("records.jsonl", "about.json")
@@ -84,11 +85,10 @@ def _keep_one(source, folder) -> pathlib.Path:
 
 def _hours(folder) -> float:
     """Returns the hours of training of all runs, as far as they are known."""
-    seconds = [
-        read_json(path, "the results of a run").get("train_seconds", 0.0)
-        for path in folder.glob("seed*/results.json")
-    ]
-    return round(sum(seconds) / 3600, 2)
+    paths = folder.glob("seed*/results.json")
+    runs = [read_json(path, "the results of a run") for path in paths]
+    runs += recipe_table.records(folder)  # none, if the folder is no comparison of recipes
+    return round(sum(run.get("train_seconds", 0.0) for run in runs) / 3600, 2)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from sit_keras.config import shipped
 from sit_keras.config.presets import run_config
 from sit_keras.models.backbone import SiTBackbone
 from sit_keras.runs.folder import write_settings
+from sit_keras.workflows import recipe_table
 from sit_keras.workflows.pretrain import pretrain
 
 KEPT = tables.kept()
@@ -43,6 +44,14 @@ def test_a_result_has_its_table_and_says_how_it_was_made(folder):
     assert how.commit and how.hours >= 0
     for config in folder.glob("seed*/config.json"):
         assert config.with_name("log.csv").exists() and config.with_name("curves.png").exists()
+
+
+def test_the_readme_quotes_the_accuracies_of_the_cifar_10_encoder():
+    found = json.loads((made.RESULTS / "cifar10_cpu" / "seed0" / "results.json").read_text())
+    ours, pixels = (found["linear_scores"][kind]["accuracy"] for kind in ("trained", "pixels"))
+    readme = (made.ROOT / "README.md").read_text()
+    assert f"reaches {100 * ours:.0f} % by linear evaluation on CIFAR-10" in readme
+    assert f"where raw pixels reach {100 * pixels:.0f} % (" in readme
 
 
 @pytest.fixture
@@ -119,6 +128,15 @@ def test_a_run_is_kept_with_how_it_was_made_and_an_unfinished_one_with_its_state
     assert "1 of 1 runs are not finished yet" in (folder / "table.md").read_text()
     with pytest.raises(ValueError, match="is no folder of a run, of benchmark-recipes or of a"):
         keep.keep("mine", [tmp_path / "sheets"], "", "", "")
+
+
+def test_the_hours_of_a_comparison_are_those_of_all_its_rows_and_seeds(results, tmp_path):
+    shutil.copytree(made.ROOT / "results" / "recipes", tmp_path / "rows")
+    found = recipe_table.records(tmp_path / "rows")
+    folder = keep.keep("rows_kept", [tmp_path / "rows"], "sit-keras", "a machine", "abc")
+    seconds = [record["train_seconds"] for record in found if record["seed"] is not None]
+    assert Made.read(folder).hours == round(sum(seconds) / 3600, 2) > 1
+    assert (folder / "table.md").read_text() == tables.table(tmp_path / "rows")
 
 
 def test_evaluations_that_are_kept_make_a_second_table(results, tmp_path):
